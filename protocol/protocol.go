@@ -1,0 +1,196 @@
+package protocol
+
+import (
+	"errors"
+	"strconv"
+	"time"
+)
+
+// Version is the protocol version that this code speaks. It travels in every
+// message; a peer accepts its own version and the one before.
+const Version = 1
+
+// CapabilityBatch is announced by workers that understand batches.
+const CapabilityBatch = "batch"
+
+// Content types of messages that are not a single user payload.
+const (
+	ContentTypeBatch = "application/vnd.ringmaster.batch"
+	ContentTypeJSON  = "application/json"
+)
+
+// ErrMalformed is wrapped by every decoding error of this package.
+var ErrMalformed = errors.New("malformed message")
+
+// Kind is the AMQP `type` property: what a message is.
+type Kind string
+
+// The kinds of message.
+const (
+	KindTask         Kind = "task"
+	KindResult       Kind = "result"
+	KindHeartbeat    Kind = "heartbeat"
+	KindAnnouncement Kind = "announcement"
+	KindControl      Kind = "control"
+	KindRequest      Kind = "request"
+)
+
+// Phase is what a task asks of its step or participant.
+type Phase uint8
+
+// The phases. The zero value is not a phase.
+const (
+	PhaseAction Phase = iota + 1
+	PhaseCompensate
+	PhasePrepare
+	PhaseCommit
+	PhaseAbort
+)
+
+// Outcome is how an attempt ended, as its worker knows it.
+type Outcome uint8
+
+// The outcomes. OutcomeFailed asserts that the attempt had no effect;
+// OutcomeUnknown says that it may have had one.
+const (
+	OutcomeSucceeded Outcome = iota + 1
+	OutcomeFailed
+	OutcomeUnknown
+)
+
+// TaskID names one attempt within the run that owns it.
+type TaskID struct {
+	Ref        int64 // the engine's number of the run; opaque to workers, echoed
+	Step       int32 // index of the step in its workflow
+	Phase      Phase
+	Generation uint32 // starts at 1; grows by an operator's retry with other input
+	Attempt    uint32 // starts at 1
+}
+
+// Task is one message to a worker: one attempt of one phase of one step.
+type Task struct {
+	TaskID
+	RunID      string
+	Workflow   string // name of the workflow
+	StepName   string
+	Service    string
+	Type       string // task type: which handler of the service is meant
+	RoutingKey string // the string hashed onto the ring
+	Shard      uint32
+	Epoch      uint64        // of the shard; a worker refuses one below the highest it has seen of that shard
+	Owner      string        // orchestrator incarnation that sent it, and that awaits the result
+	Seq        uint64        // per (orchestrator incarnation, worker), from 1, without gaps
+	Timeout    time.Duration // from the worker's start of the handler; always > 0
+	NotAfter   time.Time     // a worker does not start the task later than this; ms precision
+	Trace      string        // W3C traceparent, or empty
+	Payload    []byte        // JSON
+}
+
+// IdempotencyKey is the same on every attempt: run/step/phase/generation.
+func (t *Task) IdempotencyKey() string {
+	return IdempotencyKey(t.RunID, t.StepName, t.Phase, t.Generation)
+}
+
+// IdempotencyKey joins the parts of the key under which an effect happens once.
+func IdempotencyKey(run, step string, p Phase, generation uint32) string {
+	return run + "/" + step + "/" + p.String() + "/" + strconv.FormatUint(uint64(generation), 10)
+}
+
+// Result is a worker's answer to one task.
+type Result struct {
+	TaskID
+	RunID     string
+	StepName  string
+	Shard     uint32
+	Worker    string // worker incarnation
+	Seq       uint64 // per (worker incarnation, orchestrator incarnation), from 1; a watermark says up to where results are durable
+	Outcome   Outcome
+	Retryable bool          // of a failed or unknown outcome: another attempt may help
+	Code      string        // a short stable word of the handler's ("card_declined"); empty on success
+	Message   string        // for people
+	Stack     string        // of a panic
+	Duration  time.Duration // how long the handler ran
+	Trace     string
+	Payload   []byte // JSON output of a success
+}
+
+// Held is a task that a worker has, as its heartbeat lists it.
+type Held struct {
+	TaskID
+	Shard uint32 `json:"shard"`
+	// AgeMS is for how long the handler has been running, in milliseconds.
+	AgeMS int64 `json:"age_ms,omitempty"`
+}
+
+// Heartbeat is what a worker says of itself, about every second, to all
+// orchestrators (fanout).
+type Heartbeat struct {
+	Version      int      `json:"version"`
+	Worker       string   `json:"worker"` // identity: outlives reconnects, not restarts
+	Name         string   `json:"name"`   // chosen by its operator; placed on the ring under it
+	Queue        string   `json:"queue"`  // where its tasks go; changes with every reconnect
+	Service      string   `json:"service"`
+	TaskTypes    []string `json:"task_types"`
+	Capabilities []string `json:"capabilities,omitempty"`
+	Capacity     int      `json:"capacity"`          // handlers that run side by side
+	Credit       int      `json:"credit"`            // tasks that each orchestrator may have outstanding at it
+	Weight       int      `json:"weight"`            // share of the ring; 100 is ordinary
+	Release      string   `json:"release,omitempty"` // version of the worker's own program
+	Draining     bool     `json:"draining,omitempty"`
+	Leaving      bool     `json:"leaving,omitempty"` // the last heartbeat of a clean shutdown
+	IntervalMS   int64    `json:"interval_ms"`
+	Sequence     uint64   `json:"sequence"` // of this worker's heartbeats, from 1
+	// Received is, by orchestrator incarnation, the highest task sequence
+	// number that has arrived.
+	Received map[string]uint64 `json:"received,omitempty"`
+	Queued   []Held            `json:"queued,omitempty"`
+	Running  []Held            `json:"running,omitempty"`
+	Finished []Held            `json:"finished,omitempty"` // answered, not yet known durable
+}
+
+// Announcement is what an orchestrator says of itself to all workers (fanout):
+// with Hello set at its start, which workers answer at once with a heartbeat
+// and with every result they hold, and then about every second.
+type Announcement struct {
+	Version      int    `json:"version"`
+	Orchestrator string `json:"orchestrator"` // incarnation
+	Hello        bool   `json:"hello,omitempty"`
+	Leaving      bool   `json:"leaving,omitempty"`
+	// Shards that it owns, with their epochs: results of these go to it.
+	Shards map[uint32]uint64 `json:"shards"`
+	// Durable is, by worker incarnation, the watermark: its results up to this
+	// sequence number are durable and may be forgotten.
+	Durable map[string]uint64 `json:"durable,omitempty"`
+}
+
+// Control is an order to one worker, sent to its queue.
+type Control struct {
+	Version      int    `json:"version"`
+	Orchestrator string `json:"orchestrator"`
+	// Cancel asks to cancel the handlers' contexts of these attempts.
+	Cancel []TaskID `json:"cancel,omitempty"`
+	// Drain asks the worker to finish what it runs and to leave.
+	Drain bool `json:"drain,omitempty"`
+	// Durable is the watermark of this worker's results.
+	Durable uint64 `json:"durable,omitempty"`
+}
+
+// RequestType says what a request asks for.
+type RequestType string
+
+// The requests that may come through the broker.
+const (
+	RequestStart    RequestType = "run.start"
+	RequestCancel   RequestType = "run.cancel"
+	RequestRegister RequestType = "workflow.register"
+)
+
+// Request is a start, a cancel or a registration, sent to the shared requests
+// queue, persistent and confirmed. Body is the JSON that the corresponding
+// HTTP call takes; for RequestCancel, RunID names the run.
+type Request struct {
+	Type  RequestType
+	RunID string
+	Trace string
+	Body  []byte
+}

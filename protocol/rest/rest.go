@@ -1,0 +1,220 @@
+// Package rest holds the JSON resources of the HTTP API, for the server that
+// writes them and the clients that read them.
+package rest
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Start asks for a run.
+type Start struct {
+	Workflow string            `json:"workflow" minLength:"1" maxLength:"128" doc:"Name of a registered workflow."`
+	ID       string            `json:"id,omitempty" maxLength:"200" doc:"Idempotency key and id of the run: printable characters without spaces. Made (UUIDv7) if absent."`
+	Input    json.RawMessage   `json:"input,omitempty" doc:"The run's input, any JSON; null if absent."`
+	Key      string            `json:"key,omitempty" maxLength:"256" doc:"Routing key; by default what the workflow says, else the id."`
+	Priority int               `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"Runs with a higher number are dispatched first where tasks wait."`
+	Tags     map[string]string `json:"tags,omitempty" doc:"Up to 16 labels to search by."`
+	Deadline *time.Time        `json:"deadline,omitempty" doc:"The run turns back if it has not passed its pivot by then."`
+}
+
+// Started answers a start.
+type Started struct {
+	ID       string `json:"id"`
+	Workflow string `json:"workflow"`
+	Version  string `json:"version"`
+	Status   string `json:"status"`
+	Created  bool   `json:"created" doc:"False: a run with this id, workflow and input existed already."`
+}
+
+// StartOutcome is one answer of a batch: Run or Error is set.
+type StartOutcome struct {
+	Run   *Started `json:"run,omitempty"`
+	Error *Problem `json:"error,omitempty"`
+}
+
+// Problem is an RFC 9457 problem document.
+type Problem struct {
+	Type   string       `json:"type,omitempty"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail,omitempty"`
+	Code   string       `json:"code,omitempty" doc:"A stable word for programs."`
+	Errors []FieldError `json:"errors,omitempty"`
+}
+
+// FieldError names a field and the rule it breaks.
+type FieldError struct {
+	Location string `json:"location,omitempty"`
+	Message  string `json:"message"`
+	Value    any    `json:"value,omitempty"`
+}
+
+// Error makes a Problem an error.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// Run is a run as lists show it.
+type Run struct {
+	ID         string            `json:"id"`
+	Workflow   string            `json:"workflow"`
+	Version    string            `json:"version"`
+	Status     string            `json:"status" enum:"running,compensating,stalled,succeeded,compensated,committed,aborted"`
+	Waived     bool              `json:"waived,omitempty"`
+	Key        string            `json:"key"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	RetryOf    string            `json:"retry_of,omitempty"`
+	Created    time.Time         `json:"created"`
+	Ended      *time.Time        `json:"ended,omitempty"`
+	FailedStep string            `json:"failed_step,omitempty"`
+	Error      string            `json:"error,omitempty"`
+}
+
+// RunDetail is a run with everything known about it.
+type RunDetail struct {
+	Run
+	Shard    uint32          `json:"shard"`
+	Input    json.RawMessage `json:"input,omitempty"`
+	Output   json.RawMessage `json:"output,omitempty"`
+	Deadline *time.Time      `json:"deadline,omitempty"`
+	Wake     *time.Time      `json:"wake,omitempty" doc:"When the run acts next by itself."`
+	Waiting  []string        `json:"waiting,omitempty" doc:"In words: what the run waits for."`
+	Steps    []Step          `json:"steps"`
+}
+
+// Step is the state of one step of a run.
+type Step struct {
+	Name                 string          `json:"name"`
+	After                []string        `json:"after,omitempty"`
+	Service              string          `json:"service"`
+	Action               string          `json:"action"`
+	Compensation         string          `json:"compensation,omitempty"`
+	Pivot                bool            `json:"pivot,omitempty"`
+	State                string          `json:"state" enum:"pending,waiting,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
+	Attempts             int             `json:"attempts" doc:"Of the action."`
+	CompensationAttempts int             `json:"compensation_attempts,omitempty"`
+	Worker               string          `json:"worker,omitempty" doc:"Where the attempt in flight is."`
+	Input                json.RawMessage `json:"input,omitempty"`
+	Output               json.RawMessage `json:"output,omitempty"`
+	Code                 string          `json:"code,omitempty"`
+	Error                string          `json:"error,omitempty"`
+	Stack                string          `json:"stack,omitempty"`
+	NextAttempt          *time.Time      `json:"next_attempt,omitempty"`
+	Started              *time.Time      `json:"started,omitempty"`
+	Ended                *time.Time      `json:"ended,omitempty"`
+}
+
+// Event is a fact of a run's history.
+type Event struct {
+	Seq        uint64          `json:"seq"`
+	At         time.Time       `json:"at"`
+	Kind       string          `json:"kind"`
+	Step       string          `json:"step,omitempty"`
+	Phase      string          `json:"phase,omitempty"`
+	Generation uint32          `json:"generation,omitempty"`
+	Attempt    uint32          `json:"attempt,omitempty"`
+	Worker     string          `json:"worker,omitempty"`
+	Code       string          `json:"code,omitempty"`
+	Message    string          `json:"message,omitempty"`
+	Stack      string          `json:"stack,omitempty"`
+	By         string          `json:"by,omitempty"`
+	Until      *time.Time      `json:"until,omitempty"`
+	Payload    json.RawMessage `json:"payload,omitempty"`
+	Text       string          `json:"text" doc:"The event in words."`
+}
+
+// RunPage is a page of a list.
+type RunPage struct {
+	Runs []Run  `json:"runs"`
+	Next string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last."`
+}
+
+// Cancel asks a run to turn back.
+type Cancel struct {
+	Reason string `json:"reason,omitempty" maxLength:"1000"`
+	By     string `json:"by,omitempty" maxLength:"128"`
+}
+
+// Settle is an operator's order about a stalled step, or (Retry only) an ended run.
+type Settle struct {
+	Step    string          `json:"step,omitempty" doc:"May be left out where one step only is stalled."`
+	Reason  string          `json:"reason,omitempty" maxLength:"1000"`
+	By      string          `json:"by,omitempty" maxLength:"128"`
+	Input   json.RawMessage `json:"input,omitempty" doc:"Retry: another input, under a new generation."`
+	Applied bool            `json:"applied,omitempty" doc:"Resolve: the effect has happened."`
+	Output  json.RawMessage `json:"output,omitempty" doc:"Resolve: the step's output."`
+	ID      string          `json:"id,omitempty" doc:"Retry of an ended run: id of the new run."`
+}
+
+// Workflow is one version of a registered workflow.
+type Workflow struct {
+	Name       string          `json:"name"`
+	Version    string          `json:"version"`
+	Kind       string          `json:"kind"`
+	Active     bool            `json:"active"`
+	Registered time.Time       `json:"registered"`
+	Created    bool            `json:"created,omitempty" doc:"Of a registration: it was new."`
+	Definition json.RawMessage `json:"definition,omitempty"`
+}
+
+// Worker is a worker as this orchestrator knows it.
+type Worker struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Service     string    `json:"service"`
+	TaskTypes   []string  `json:"task_types"`
+	State       string    `json:"state" enum:"ready,draining,unreachable,silent"`
+	Release     string    `json:"release,omitempty"`
+	Capacity    int       `json:"capacity"`
+	Credit      int       `json:"credit"`
+	Weight      int       `json:"weight"`
+	Outstanding int       `json:"outstanding" doc:"Tasks sent and not answered."`
+	Queued      int       `json:"queued"`
+	Running     int       `json:"running"`
+	LastSeen    time.Time `json:"last_seen"`
+}
+
+// Ring is a service's ring; with a key, also where that key goes.
+type Ring struct {
+	Service  string       `json:"service"`
+	Points   int          `json:"points" doc:"Virtual nodes on the ring."`
+	Members  []RingMember `json:"members"`
+	Key      string       `json:"key,omitempty"`
+	Owner    string       `json:"owner,omitempty" doc:"Worker that the key goes to."`
+	Fallback []string     `json:"fallback,omitempty" doc:"Where it would go next, in order, if that worker left."`
+}
+
+// RingMember is a worker's part of a ring.
+type RingMember struct {
+	Worker      string  `json:"worker"`
+	Name        string  `json:"name"`
+	Weight      int     `json:"weight"`
+	Share       float64 `json:"share" doc:"Part of the ring that it owns, 0 to 1."`
+	Outstanding int     `json:"outstanding"`
+}
+
+// Health is the state of one orchestrator.
+type Health struct {
+	Status string            `json:"status" enum:"ok,degraded"`
+	Checks map[string]string `json:"checks,omitempty" doc:"What is wrong, by part; or ok."`
+}
+
+// ServiceQueue is a group of tasks that wait in the engine.
+type ServiceQueue struct {
+	Service string `json:"service"`
+	Type    string `json:"type"`
+	Waiting int    `json:"waiting"`
+	Workers int    `json:"workers" doc:"That serve this type now."`
+}
+
+// Stats is a running system at a glance.
+type Stats struct {
+	Runs     map[string]map[string]int64 `json:"runs" doc:"Counts by workflow and status."`
+	Waiting  []ServiceQueue              `json:"waiting"`
+	InFlight int                         `json:"in_flight"`
+	Resident int                         `json:"resident" doc:"Runs held in memory."`
+}
