@@ -1,0 +1,57 @@
+// Package definitions is the language in which workflows are written: a
+// builder for sagas, their validation, and the canonical JSON in which they
+// travel. It does no I/O.
+//
+// A definition is Go code in the user's repository. The builder compiles it to
+// an immutable [Workflow]:
+//
+//	b := definitions.Saga("order-flow").Service("orders")
+//	b.Step("create").Action("orders.create").Compensation("orders.cancel")
+//	b.Step("pay").Service("payments").
+//		Action("payments.charge").Compensation("payments.refund").
+//		Input("{'order': steps.create.output.id, 'amount': input.total}")
+//	b.Step("deliver").Service("deliveries").Action("deliveries.ship").Pivot()
+//	wf, err := b.Build()
+//
+// # The graph
+//
+// Steps run in the order written, or in the order that After gives. Every step
+// before the pivot, and every step of a saga without a pivot, says how it is
+// undone: by a compensation, or by NoCompensation with a reason. The pivot is
+// the point of no return: once it has succeeded the run only goes forward, so
+// neither it nor a step after it has a compensation, and every step is an
+// ancestor or a descendant of it. (A pivot is optional.)
+//
+// # Expressions
+//
+// A closure cannot travel, so conditions, inputs, outputs and routing keys are
+// expressions in CEL over two variables:
+//
+//   - input: the run's input;
+//   - steps.NAME.output, or steps["NAME"].output where the name is not an
+//     identifier: the output of a step; null if the step has none, because it
+//     was skipped or its outcome is unknown.
+//
+// When, Input and CompensationInput of a step see the outputs of its
+// ancestors, CompensationInput also that of the step itself; Output sees all
+// steps, RoutingKey none. All references are checked when the definition is
+// built, and so are syntax and types. The standard functions and macros of CEL
+// are there, and its string extensions (lowerAscii, split, format and so on).
+// There is no clock and no randomness: the same input gives the same
+// result, to the byte.
+//
+// A JSON number written as an integer that fits 64 bits stays an exact
+// integer; any other number is a double. CEL does not mix the two in
+// arithmetic: write double(input.total) * 1.2.
+//
+// An evaluation is bounded in cost and in the size of its result.
+//
+// # The canonical JSON
+//
+// [Workflow.JSON] writes a definition in one way only: fields in a fixed
+// order, no insignificant space, services and After written out for each step,
+// every other setting left out where it equals the default. Two definitions
+// that mean the same have the same JSON and so the same version. The defaults
+// are part of the format: they do not change under a stored definition.
+// [Parse] reads it back, and is strict.
+package definitions

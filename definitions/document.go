@@ -1,0 +1,38 @@
+package definitions
+
+import "time"
+
+// document is a definition as written, before validation. Empty and zero
+// values mean that a thing was not given.
+type document struct {
+	kind        Kind
+	name        string
+	description string
+	service     string
+	routingKey  string
+	deadline    time.Duration
+	output      string
+	steps       []stepDocument
+}
+
+type stepDocument struct {
+	name                string
+	service             string
+	action              string
+	compensation        string
+	undoService         string // of the typed compensation, to be compared with service
+	noCompensation      string
+	hasNoCompensation   bool
+	pivot               bool
+	after               []string
+	hasAfter            bool
+	when                string
+	input               string
+	compensationInput   string
+	retry               RetryPolicy
+	compensationRetry   RetryPolicy
+	timeout             time.Duration
+	compensationTimeout time.Duration
+	queueTimeout        time.Duration
+	placement           Placement
+}

@@ -1,0 +1,67 @@
+package definitions
+
+import "time"
+
+// Unlimited as RetryPolicy.MaxAttempts means that attempts never run out.
+const Unlimited = -1
+
+// NoJitter as RetryPolicy.Jitter means exact waits, since zero means the default.
+const NoJitter = -1.0
+
+// Defaults of a retry policy.
+const (
+	DefaultInitial     = 200 * time.Millisecond
+	DefaultMax         = time.Minute
+	DefaultMultiplier  = 2.0
+	DefaultJitter      = 0.2
+	DefaultMaxAttempts = 10 // of actions up to and including the pivot; later actions and compensations: Unlimited
+)
+
+// RetryPolicy says how a task is tried again after a retryable failure: after
+// Initial, then each time Multiplier times as long, up to Max. The zero value of
+// every field means its default.
+type RetryPolicy struct {
+	Initial    time.Duration // wait before the second attempt; default 200 ms, or Max if that is less
+	Max        time.Duration // longest wait; default 1 min, or Initial if that is more
+	Multiplier float64       // 1 to 100; default 2
+	Jitter     float64       // each wait is varied by up to this fraction of itself, at most 1; default 0.2; NoJitter for none
+
+	// MaxAttempts counts the first attempt too. Default: 10 for actions up to
+	// and including the pivot, Unlimited for actions after it and for
+	// compensations.
+	MaxAttempts int
+
+	// MaxElapsed bounds the time from the first attempt to the start of the
+	// last; default 0: no bound.
+	MaxElapsed time.Duration
+
+	// NonRetryable are failure codes that are final although the worker called
+	// the failure retryable. At most MaxNonRetryable.
+	NonRetryable []string
+}
+
+// resolved returns p with defaults in place of zero values.
+func (p RetryPolicy) resolved(attempts int) RetryPolicy {
+	if p.Initial == 0 {
+		p.Initial = DefaultInitial
+		if p.Max > 0 {
+			p.Initial = min(p.Initial, p.Max)
+		}
+	}
+	if p.Max == 0 {
+		p.Max = max(DefaultMax, p.Initial)
+	}
+	if p.Multiplier == 0 {
+		p.Multiplier = DefaultMultiplier
+	}
+	switch p.Jitter {
+	case 0:
+		p.Jitter = DefaultJitter
+	case NoJitter:
+		p.Jitter = 0
+	}
+	if p.MaxAttempts == 0 {
+		p.MaxAttempts = attempts
+	}
+	return p
+}
