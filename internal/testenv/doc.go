@@ -1,0 +1,24 @@
+// Package testenv gives tests, benchmarks and demonstrations real services:
+// RabbitMQ and PostgreSQL, each on private ports of the loopback interface and
+// in a private directory.
+//
+// Two ways lead to a service:
+//
+//   - [RabbitMQ] and [Postgres] hand out a service that all tests of a process
+//     share. Where RINGMASTER_TEST_AMQP_URL, RINGMASTER_TEST_MANAGEMENT_URL and
+//     RINGMASTER_TEST_POSTGRES_URL are set, that is the service they name;
+//     otherwise the first caller starts one. Every test gets a virtual host or
+//     a database of its own on it.
+//   - [PrivateRabbitMQ], [StartRabbit] and [StartPostgres] always start a
+//     service of their own, for tests that stop, kill or starve it.
+//
+// A service that this package did not start is never stopped, restarted or
+// reconfigured. One that it did start ends with the process that started it,
+// however that process ends: a small shell (see reaper) waits for the end of a
+// pipe that only the process holds, and ends the service then.
+//
+// A missing server is installed with apt-get when that is possible (root on a
+// Debian); otherwise the error says what to install. The package needs a Unix.
+//
+// The command in internal/testenv/cmd does the same for shell scripts.
+package testenv

@@ -1,0 +1,114 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// freePorts asks the kernel for n ports of the loopback interface that are
+// free now. All are held until the last is known, so that they differ.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, 0, n)
+	for range n {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("looking for a free port: %w", err)
+		}
+		defer func() { _ = l.Close() }()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// findProgram returns the first directory of dirs (globs, newest match first)
+// that holds the program, or the one on PATH.
+func findProgram(name string, dirs ...string) (string, bool) {
+	for _, pattern := range dirs {
+		matches, _ := filepath.Glob(filepath.Join(pattern, name))
+		slices.Sort(matches)
+		slices.Reverse(matches)
+		for _, m := range matches {
+			if st, err := os.Stat(m); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
+				return filepath.Dir(m), true
+			}
+		}
+	}
+	if p, err := exec.LookPath(name); err == nil {
+		if p, err = filepath.EvalSymlinks(p); err == nil {
+			return filepath.Dir(p), true
+		}
+	}
+	return "", false
+}
+
+// ensure finds a program and installs its Debian package when it is missing.
+func ensure(ctx context.Context, program, pkg string, dirs ...string) (string, error) {
+	if dir, ok := findProgram(program, dirs...); ok {
+		return dir, nil
+	}
+	hint := fmt.Sprintf("%s is not installed: install the package %s (Debian and Ubuntu: apt-get install %s)", program, pkg, pkg)
+	if os.Geteuid() != 0 {
+		return "", errors.New(hint)
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return "", errors.New(hint)
+	}
+	if err := aptInstall(ctx, pkg); err != nil {
+		return "", fmt.Errorf("%s; installing it failed: %w", hint, err)
+	}
+	if dir, ok := findProgram(program, dirs...); ok {
+		return dir, nil
+	}
+	return "", errors.New(hint)
+}
+
+// aptInstall installs a package without letting it start a system service:
+// that service would not be ours to stop again.
+func aptInstall(ctx context.Context, pkg string) error {
+	const policy = "/usr/sbin/policy-rc.d"
+	if _, err := os.Lstat(policy); errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err == nil {
+			defer func() { _ = os.Remove(policy) }()
+		}
+	}
+	run := func(args ...string) error {
+		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-o", "DPkg::Lock::Timeout=300"}, args...)...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("apt-get %s: %w\n%s", args[0], err, tail(string(out), 20))
+		}
+		return nil
+	}
+	install := []string{"install", "-y", "--no-install-recommends", pkg}
+	if run(install...) == nil {
+		return nil
+	}
+	// The lists may be old or missing.
+	if err := run("update"); err != nil {
+		return err
+	}
+	return run(install...)
+}
+
+// tail returns the last n lines of s.
+func tail(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// tailFile returns the last lines of a log for an error message.
+func tailFile(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return tail(string(b), 30)
+}
