@@ -150,6 +150,9 @@ func (n *rabbitNode) command(ctx context.Context, script string, args ...string)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8",
 		"HOME=" + n.Dir,
+		// Has the script become the node instead of watching over it, so that
+		// the pid of the one is the pid of the other.
+		"RUNNING_UNDER_SYSTEMD=true",
 		"RABBITMQ_NODENAME=" + n.Name,
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODE_PORT=" + strconv.Itoa(n.Port),

@@ -24,9 +24,9 @@ while read -r verb group; do
 	done) exit 0 ;;
 	esac
 done
-for g in $groups; do kill -QUIT -- "-$g" 2>/dev/null; done
+for g in $groups; do kill -s QUIT -- "-$g" 2>/dev/null; done
 sleep 1
-for g in $groups; do kill -KILL -- "-$g" 2>/dev/null; done
+for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
 sleep 0.2
 rm -rf -- "$1"
 `

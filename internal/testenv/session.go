@@ -102,7 +102,7 @@ func StopSession(dir string) error {
 		errs = append(errs, err)
 	} else if ok {
 		errs = append(errs,
-			endRecorded(rabbit.ServerPID, rabbit.Name, syscall.SIGTERM),
+			endRecorded(rabbit.ServerPID, rabbit.Dir, syscall.SIGTERM),
 			endRecorded(rabbit.EpmdPID, strconv.Itoa(rabbit.Epmd), syscall.SIGKILL),
 			os.RemoveAll(rabbit.Dir), os.Remove(stateFile(dir, "rabbitmq")))
 	}
@@ -130,15 +130,10 @@ func loadState(dir, service string, v any) (bool, error) {
 	return true, nil
 }
 
-// endRecorded signals the group of a process whose command line still holds
-// mark, and waits for its end. A process id may have been given to somebody
-// else since.
+// endRecorded signals the group of a process that still bears its mark, and
+// waits for its end.
 func endRecorded(pid int, mark string, s syscall.Signal) error {
-	alive := func() bool {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		return err == nil && strings.Contains(string(b), mark)
-	}
-	if pid <= 1 || !alive() {
+	if pid <= 1 || !bears(pid, mark) {
 		return nil
 	}
 	if err := syscall.Kill(-pid, s); err != nil {
@@ -147,9 +142,25 @@ func endRecorded(pid int, mark string, s syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	return poll(ctx, nil, func() error {
-		if alive() {
+		if bears(pid, mark) {
 			return fmt.Errorf("process %d is still running", pid)
 		}
 		return nil
 	})
+}
+
+// bears reports whether a process runs whose command line or environment holds
+// mark: a process id may have been given to somebody else since. Where there
+// is no /proc the id has to do.
+func bears(pid int, mark string) bool {
+	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
+		return syscall.Kill(pid, 0) == nil
+	}
+	for _, file := range []string{"cmdline", "environ"} {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if err == nil && strings.Contains(string(b), mark) {
+			return true
+		}
+	}
+	return false
 }
