@@ -10,6 +10,10 @@ import (
 // message; a peer accepts its own version and the one before.
 const Version = 1
 
+// MinVersion is the oldest protocol version that this code accepts: the one
+// before its own. (There is none before the first.)
+const MinVersion = max(1, Version-1)
+
 // CapabilityBatch is announced by workers that understand batches.
 const CapabilityBatch = "batch"
 
@@ -21,6 +25,11 @@ const (
 
 // ErrMalformed is wrapped by every decoding error of this package.
 var ErrMalformed = errors.New("malformed message")
+
+// ErrVersion is wrapped, beside ErrMalformed, by the error of a message of a
+// protocol version that this code does not accept; the text names both
+// versions.
+var ErrVersion = errors.New("unsupported protocol version")
 
 // Kind is the AMQP `type` property: what a message is.
 type Kind string
@@ -60,11 +69,11 @@ const (
 
 // TaskID names one attempt within the run that owns it.
 type TaskID struct {
-	Ref        int64 // the engine's number of the run; opaque to workers, echoed
-	Step       int32 // index of the step in its workflow
-	Phase      Phase
-	Generation uint32 // starts at 1; grows by an operator's retry with other input
-	Attempt    uint32 // starts at 1
+	Ref        int64  `json:"ref"`  // the engine's number of the run, not negative; opaque to workers, echoed
+	Step       int32  `json:"step"` // index of the step in its workflow
+	Phase      Phase  `json:"phase"`
+	Generation uint32 `json:"generation"` // starts at 1; grows by an operator's retry with other input
+	Attempt    uint32 `json:"attempt"`    // starts at 1
 }
 
 // Task is one message to a worker: one attempt of one phase of one step.
@@ -80,10 +89,10 @@ type Task struct {
 	Epoch      uint64        // of the shard; a worker refuses one below the highest it has seen of that shard
 	Owner      string        // orchestrator incarnation that sent it, and that awaits the result
 	Seq        uint64        // per (orchestrator incarnation, worker), from 1, without gaps
-	Timeout    time.Duration // from the worker's start of the handler; always > 0
-	NotAfter   time.Time     // a worker does not start the task later than this; ms precision
+	Timeout    time.Duration // from the worker's start of the handler; always > 0; whole milliseconds, rounded up
+	NotAfter   time.Time     // a worker does not start the task later than this; ms precision; zero: no bound
 	Trace      string        // W3C traceparent, or empty
-	Payload    []byte        // JSON
+	Payload    []byte        // JSON; nil if empty
 }
 
 // IdempotencyKey is the same on every attempt: run/step/phase/generation.
@@ -109,7 +118,7 @@ type Result struct {
 	Code      string        // a short stable word of the handler's ("card_declined"); empty on success
 	Message   string        // for people
 	Stack     string        // of a panic
-	Duration  time.Duration // how long the handler ran
+	Duration  time.Duration // how long the handler ran; µs precision
 	Trace     string
 	Payload   []byte // JSON output of a success
 }

@@ -1,0 +1,276 @@
+package protocol
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ringmaster-dev/ringmaster/broker"
+)
+
+// EncodeHeartbeat lays out a heartbeat for the heartbeats exchange, under this
+// code's Version whatever h.Version says.
+func EncodeHeartbeat(exchange string, h *Heartbeat) broker.Message {
+	v := *h
+	v.Version = Version
+	return broker.Message{
+		Exchange: exchange, Type: string(KindHeartbeat), ContentType: ContentTypeJSON,
+		AppID: cut(v.Worker, MaxNameBytes), Headers: versionHeader(), Body: mustJSON(&v),
+	}
+}
+
+// EncodeAnnouncement lays out an announcement for the announcements exchange,
+// under this code's Version whatever a.Version says.
+func EncodeAnnouncement(exchange string, a *Announcement) broker.Message {
+	v := *a
+	v.Version = Version
+	return broker.Message{
+		Exchange: exchange, Type: string(KindAnnouncement), ContentType: ContentTypeJSON,
+		AppID: cut(v.Orchestrator, MaxNameBytes), Headers: versionHeader(), Body: mustJSON(&v),
+	}
+}
+
+// EncodeControl lays out an order for a worker's queue, under this code's
+// Version whatever c.Version says.
+func EncodeControl(queue string, c *Control) broker.Message {
+	v := *c
+	v.Version = Version
+	return broker.Message{
+		Key: queue, Mandatory: true, Type: string(KindControl), ContentType: ContentTypeJSON,
+		AppID: cut(v.Orchestrator, MaxNameBytes), Headers: versionHeader(), Body: mustJSON(&v),
+	}
+}
+
+// EncodeRequest lays out a request for the requests queue: persistent, and
+// mandatory, since the message is its only copy. It must be published with
+// confirmation.
+func EncodeRequest(queue string, r *Request) broker.Message {
+	h := versionHeader()
+	h[HeaderRequest] = string(r.Type)
+	putText(h, HeaderRun, r.RunID)
+	putTrace(h, r.Trace)
+	return broker.Message{
+		Key: queue, Mandatory: true, Persistent: true, Type: string(KindRequest), ContentType: ContentTypeJSON,
+		CorrelationID: cut(r.RunID, MaxNameBytes), Headers: h, Body: r.Body,
+	}
+}
+
+func versionHeader() map[string]any { return map[string]any{HeaderVersion: int64(Version)} }
+
+// mustJSON encodes a message of this package. They hold strings, numbers and
+// texts whose MarshalText does not fail, so that there is no error to return.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("protocol: encode " + fmt.Sprintf("%T", v) + ": " + err.Error())
+	}
+	return b
+}
+
+// DecodeHeartbeat returns the heartbeat of a message. Fields that it does not
+// know are ignored; a value out of range is refused. Errors wrap
+// [ErrMalformed].
+func DecodeHeartbeat(m *broker.Message) (Heartbeat, error) {
+	var h Heartbeat
+	if err := decodeJSON(m, KindHeartbeat, &h); err != nil {
+		return Heartbeat{}, err
+	}
+	if err := h.check(); err != nil {
+		return Heartbeat{}, err
+	}
+	return h, nil
+}
+
+// DecodeAnnouncement returns the announcement of a message; see
+// [DecodeHeartbeat].
+func DecodeAnnouncement(m *broker.Message) (Announcement, error) {
+	var a Announcement
+	if err := decodeJSON(m, KindAnnouncement, &a); err != nil {
+		return Announcement{}, err
+	}
+	if err := a.check(); err != nil {
+		return Announcement{}, err
+	}
+	return a, nil
+}
+
+// DecodeControl returns the order of a message; see [DecodeHeartbeat].
+func DecodeControl(m *broker.Message) (Control, error) {
+	var c Control
+	if err := decodeJSON(m, KindControl, &c); err != nil {
+		return Control{}, err
+	}
+	if err := c.check(); err != nil {
+		return Control{}, err
+	}
+	return c, nil
+}
+
+// DecodeRequest returns the request of a message. Its body is JSON, which is
+// all that is checked of it, and aliases m.Body. Errors wrap [ErrMalformed].
+func DecodeRequest(m *broker.Message) (Request, error) {
+	if err := checkKind(m, KindRequest); err != nil {
+		return Request{}, err
+	}
+	f := fields{h: m.Headers}
+	r := Request{Type: RequestType(f.name(HeaderRequest, MaxNameBytes)), Trace: cleanTrace(f.raw(HeaderTrace))}
+	switch r.Type {
+	case RequestStart, RequestRegister:
+		if f.raw(HeaderRun) != "" {
+			r.RunID = f.name(HeaderRun, MaxNameBytes)
+		}
+	case RequestCancel:
+		r.RunID = f.name(HeaderRun, MaxNameBytes)
+	default:
+		f.fail(HeaderRequest, "%.40q is not a request", string(r.Type))
+	}
+	r.Body = f.payload(m)
+	if f.err != nil {
+		return Request{}, f.err
+	}
+	if !json.Valid(r.Body) && !(r.Type == RequestCancel && r.Body == nil) {
+		return Request{}, fmt.Errorf("%w: request: body: not JSON", ErrMalformed)
+	}
+	return r, nil
+}
+
+// decodeJSON checks the version before the rest, so that a message of another
+// version is refused for that and not for what it looks like.
+func decodeJSON(m *broker.Message, k Kind, v any) error {
+	if err := checkKind(m, k); err != nil {
+		return err
+	}
+	if len(m.Body) > MaxJSONBytes {
+		return fmt.Errorf("%w: %s: body: %d bytes, at most %d", ErrMalformed, k, len(m.Body), MaxJSONBytes)
+	}
+	if err := json.Unmarshal(m.Body, v); err != nil {
+		if errors.Is(err, ErrMalformed) {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+		return fmt.Errorf("%w: %s: %w", ErrMalformed, k, err)
+	}
+	return nil
+}
+
+// checker keeps the first fault of a JSON message.
+type checker struct {
+	kind Kind
+	err  error
+}
+
+func (c *checker) fail(field, format string, args ...any) {
+	if c.err == nil {
+		c.err = fmt.Errorf("%w: %s: %s: %s", ErrMalformed, c.kind, field, fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *checker) name(field, s string, max int) {
+	if s == "" {
+		c.fail(field, "is missing or empty")
+		return
+	}
+	c.optional(field, s, max)
+}
+
+func (c *checker) optional(field, s string, max int) {
+	if !goodName(s, max) {
+		c.fail(field, "%s (at most %d bytes)", nameFault(s, max), max)
+	}
+}
+
+func (c *checker) number(field string, n, min, max int64) {
+	if n < min || n > max {
+		c.fail(field, "%d is not between %d and %d", n, min, max)
+	}
+}
+
+func (c *checker) unsigned(field string, n uint64) {
+	if n > maxNumber {
+		c.fail(field, "%d is above %d", n, int64(maxNumber))
+	}
+}
+
+func (c *checker) names(field string, list []string, max int) {
+	c.number(field+" (length)", int64(len(list)), 0, int64(max))
+	for _, s := range list {
+		c.name(field, s, MaxNameBytes)
+	}
+}
+
+func (c *checker) peers(field string, m map[string]uint64) {
+	c.number(field+" (length)", int64(len(m)), 0, MaxPeers)
+	for k, v := range m {
+		c.name(field, k, MaxNameBytes)
+		c.unsigned(field, v)
+	}
+}
+
+func (c *checker) taskID(field string, id *TaskID) {
+	if id.Ref < 0 || id.Step < 0 || !id.Phase.Valid() || id.Generation < 1 || id.Attempt < 1 {
+		c.fail(field, "%+v is not a task: ref and step from 0, a phase, generation and attempt from 1", *id)
+	}
+}
+
+func (c *checker) held(field string, list []Held) {
+	c.number(field+" (length)", int64(len(list)), 0, MaxHeld)
+	for i := range list {
+		c.taskID(field, &list[i].TaskID)
+		c.number(field+".shard", int64(list[i].Shard), 0, MaxShards-1)
+		c.number(field+".age_ms", list[i].AgeMS, 0, maxTimeoutMS)
+	}
+}
+
+func (c *checker) version(v int) {
+	if err := checkVersion(int64(v)); err != nil && c.err == nil {
+		c.err = err
+	}
+}
+
+func (h *Heartbeat) check() error {
+	c := checker{kind: KindHeartbeat}
+	c.version(h.Version)
+	c.name("worker", h.Worker, MaxNameBytes)
+	c.name("name", h.Name, MaxNameBytes)
+	c.name("queue", h.Queue, MaxQueueBytes)
+	c.name("service", h.Service, MaxNameBytes)
+	c.names("task_types", h.TaskTypes, MaxTaskTypes)
+	c.names("capabilities", h.Capabilities, MaxCapabilities)
+	c.number("capacity", int64(h.Capacity), 1, MaxCapacity)
+	c.number("credit", int64(h.Credit), 0, MaxCapacity)
+	c.number("weight", int64(h.Weight), 1, MaxWeight)
+	c.optional("release", h.Release, MaxNameBytes)
+	c.number("interval_ms", h.IntervalMS, 1, 600_000)
+	c.unsigned("sequence", h.Sequence)
+	if h.Sequence == 0 {
+		c.fail("sequence", "is missing or 0")
+	}
+	c.peers("received", h.Received)
+	c.held("queued", h.Queued)
+	c.held("running", h.Running)
+	c.held("finished", h.Finished)
+	return c.err
+}
+
+func (a *Announcement) check() error {
+	c := checker{kind: KindAnnouncement}
+	c.version(a.Version)
+	c.name("orchestrator", a.Orchestrator, MaxNameBytes)
+	for shard, epoch := range a.Shards {
+		c.number("shards", int64(shard), 0, MaxShards-1)
+		c.unsigned("shards", epoch)
+	}
+	c.peers("durable", a.Durable)
+	return c.err
+}
+
+func (k *Control) check() error {
+	c := checker{kind: KindControl}
+	c.version(k.Version)
+	c.name("orchestrator", k.Orchestrator, MaxNameBytes)
+	c.number("cancel (length)", int64(len(k.Cancel)), 0, MaxHeld)
+	for i := range k.Cancel {
+		c.taskID("cancel", &k.Cancel[i])
+	}
+	c.unsigned("durable", k.Durable)
+	return c.err
+}
