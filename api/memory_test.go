@@ -1,0 +1,244 @@
+package api_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/api"
+	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+var _ api.Service = (*memory)(nil)
+
+// memory is a small service that keeps runs in a map. A run starts as running;
+// cancelling it ends it as compensated.
+type memory struct {
+	mu        sync.Mutex
+	runs      map[string]*rest.RunDetail
+	order     []string
+	workflows map[string]rest.Workflow
+	changed   chan struct{}
+	fail      error // answered by Stats
+	waiting   chan struct{}
+}
+
+func newMemory() *memory {
+	return &memory{
+		runs:      map[string]*rest.RunDetail{},
+		workflows: map[string]rest.Workflow{"flow": {Name: "flow", Version: "v1", Kind: "saga", Active: true}},
+		changed:   make(chan struct{}),
+		waiting:   make(chan struct{}, 16),
+	}
+}
+
+func (m *memory) StartRun(_ context.Context, s rest.Start) (rest.Started, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.workflows[s.Workflow]; !ok {
+		return rest.Started{}, &engine.Error{
+			Kind: engine.KindNotFound, Code: "unknown_workflow", Field: "workflow",
+			Message: fmt.Sprintf("no workflow %q is registered", s.Workflow), Hint: "register it first",
+		}
+	}
+	if s.Key == "full" {
+		return rest.Started{}, &engine.Error{Kind: engine.KindOverloaded, Code: "too_many_runs", Message: "too many", RetryAfter: 1500 * time.Millisecond}
+	}
+	if s.ID == "" {
+		s.ID = fmt.Sprintf("made-%d", len(m.order))
+	}
+	if old, ok := m.runs[s.ID]; ok {
+		if old.Workflow != s.Workflow || !bytes.Equal(old.Input, s.Input) {
+			return rest.Started{}, &engine.Error{Kind: engine.KindConflict, Code: "run_exists", Field: "id", Message: "a run with this id has another input"}
+		}
+		return rest.Started{ID: s.ID, Workflow: s.Workflow, Version: "v1", Status: old.Status}, nil
+	}
+	m.runs[s.ID] = &rest.RunDetail{
+		Run:   rest.Run{ID: s.ID, Workflow: s.Workflow, Version: "v1", Status: "running", Key: cmp.Or(s.Key, s.ID), Tags: s.Tags, Created: time.Unix(int64(len(m.order)), 0).UTC()},
+		Input: s.Input, Deadline: s.Deadline, Steps: []rest.Step{{Name: "pay", Service: "payments", Action: "charge", State: "running"}},
+	}
+	m.order = append(m.order, s.ID)
+	return rest.Started{ID: s.ID, Workflow: s.Workflow, Version: "v1", Status: "running", Created: true}, nil
+}
+
+func (m *memory) StartRuns(ctx context.Context, s []rest.Start) []rest.StartOutcome {
+	out := make([]rest.StartOutcome, len(s))
+	for i := range s {
+		started, err := m.StartRun(ctx, s[i])
+		if err != nil {
+			out[i].Error = &rest.Problem{Title: "refused", Status: 409, Detail: err.Error()}
+			continue
+		}
+		out[i].Run = &started
+	}
+	return out
+}
+
+func (m *memory) find(id string) (*rest.RunDetail, error) {
+	r, ok := m.runs[id]
+	if !ok {
+		return nil, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_run", Field: "id", Message: fmt.Sprintf("there is no run %q", id)}
+	}
+	return r, nil
+}
+
+func (m *memory) Run(_ context.Context, id string) (rest.RunDetail, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.find(id)
+	if err != nil {
+		return rest.RunDetail{}, err
+	}
+	return *r, nil
+}
+
+func (m *memory) History(_ context.Context, id string) ([]rest.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.find(id); err != nil {
+		return nil, err
+	}
+	return []rest.Event{{Seq: 1, Kind: "run_started", Text: "The run started."}}, nil
+}
+
+func (m *memory) Runs(_ context.Context, f store.Filter) (rest.RunPage, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f.Cursor == "stale" {
+		return rest.RunPage{}, fmt.Errorf("list runs: %w", store.ErrBadCursor)
+	}
+	var page rest.RunPage
+	for _, id := range slices.Backward(m.order) {
+		r := m.runs[id]
+		running := len(f.Statuses) == 0 || slices.Contains(f.Statuses, store.StatusRunning)
+		if strings.HasPrefix(id, f.IDPrefix) && running && (f.TagName == "" || r.Tags[f.TagName] == f.TagValue) {
+			page.Runs = append(page.Runs, r.Run)
+		}
+	}
+	return page, nil
+}
+
+func (m *memory) Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error) {
+	m.mu.Lock()
+	r, err := m.find(id)
+	changed := m.changed
+	m.mu.Unlock()
+	if err != nil {
+		return rest.Run{}, err
+	}
+	if r.Status != "running" {
+		return r.Run, nil
+	}
+	m.waiting <- struct{}{}
+	select {
+	case <-changed:
+	case <-time.After(timeout):
+	case <-ctx.Done():
+		return rest.Run{}, ctx.Err()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return r.Run, nil
+}
+
+func (m *memory) Cancel(_ context.Context, id string, _ rest.Cancel) (rest.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.find(id)
+	if err != nil {
+		return rest.Run{}, err
+	}
+	r.Status = "compensated"
+	close(m.changed)
+	m.changed = make(chan struct{})
+	return r.Run, nil
+}
+
+func (m *memory) settle(id string, s rest.Settle) (rest.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.find(id)
+	if err != nil {
+		return rest.Run{}, err
+	}
+	if s.Step != "" && s.Step != "pay" {
+		return rest.Run{}, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_step", Field: "step", Message: "the workflow has no such step"}
+	}
+	return r.Run, nil
+}
+
+func (m *memory) Retry(_ context.Context, id string, s rest.Settle) (rest.Run, error) {
+	return m.settle(id, s)
+}
+func (m *memory) Skip(_ context.Context, id string, s rest.Settle) (rest.Run, error) {
+	return m.settle(id, s)
+}
+func (m *memory) Resolve(_ context.Context, id string, s rest.Settle) (rest.Run, error) {
+	return m.settle(id, s)
+}
+
+func (m *memory) RegisterWorkflow(_ context.Context, definition []byte) (rest.Workflow, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var d struct{ Name string }
+	if err := json.Unmarshal(definition, &d); err != nil || d.Name == "" {
+		return rest.Workflow{}, &engine.Error{Kind: engine.KindInvalid, Code: "invalid_workflow", Field: "name", Message: "is required"}
+	}
+	_, exists := m.workflows[d.Name]
+	w := rest.Workflow{Name: d.Name, Version: "v1", Kind: "saga", Active: true, Created: !exists}
+	m.workflows[d.Name] = w
+	return w, nil
+}
+
+func (m *memory) ActivateWorkflow(ctx context.Context, name, version string) error {
+	_, err := m.Workflow(ctx, name, version)
+	return err
+}
+
+func (m *memory) Workflows(context.Context) ([]rest.Workflow, error) {
+	return []rest.Workflow{m.workflows["flow"]}, nil
+}
+
+func (m *memory) Workflow(_ context.Context, name, version string) (rest.Workflow, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w, ok := m.workflows[name]
+	if !ok {
+		return rest.Workflow{}, fmt.Errorf("workflow %q: %w", name, store.ErrNotFound)
+	}
+	if version != "" && version != w.Version {
+		return rest.Workflow{}, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_version", Field: "version", Message: "no such version"}
+	}
+	w.Definition = json.RawMessage(`{"name":"` + name + `"}`)
+	return w, nil
+}
+
+func (m *memory) Workers(context.Context) ([]rest.Worker, error) { return nil, nil }
+
+func (m *memory) DrainWorker(_ context.Context, id string) error {
+	if id != "w1" {
+		return &engine.Error{Kind: engine.KindNotFound, Code: "unknown_worker", Field: "id", Message: "no such worker"}
+	}
+	return nil
+}
+
+func (m *memory) Ring(_ context.Context, service, key string) (rest.Ring, error) {
+	return rest.Ring{Service: service, Key: key}, nil
+}
+
+func (m *memory) Stats(context.Context) (rest.Stats, error) { return rest.Stats{}, m.fail }
+
+func (m *memory) Health(context.Context) rest.Health {
+	if m.fail != nil {
+		return rest.Health{Status: "degraded", Checks: map[string]string{"broker": m.fail.Error()}}
+	}
+	return rest.Health{Status: "ok"}
+}
