@@ -57,7 +57,8 @@ func (f Fault) String() string {
 }
 
 // Invalid is the error of a definition that breaks rules. It holds every fault
-// that was found, in the order of the definition; at least one.
+// that was found, at least one: first what cannot be read, then what is wrong
+// with the workflow, its steps, their order and their expressions.
 type Invalid struct {
 	Workflow string // the workflow's name, as far as it is known
 	Faults   []Fault

@@ -1,6 +1,9 @@
 package definitions
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Unlimited as RetryPolicy.MaxAttempts means that attempts never run out.
 const Unlimited = -1
@@ -63,5 +66,14 @@ func (p RetryPolicy) resolved(attempts int) RetryPolicy {
 	if p.MaxAttempts == 0 {
 		p.MaxAttempts = attempts
 	}
+	// The order of codes means nothing, so there is one.
+	p.NonRetryable = slices.Clone(p.NonRetryable)
+	slices.Sort(p.NonRetryable)
+	p.NonRetryable = slices.Compact(p.NonRetryable)
 	return p
+}
+
+func (p RetryPolicy) isZero() bool {
+	return p.Initial == 0 && p.Max == 0 && p.Multiplier == 0 && p.Jitter == 0 &&
+		p.MaxAttempts == 0 && p.MaxElapsed == 0 && len(p.NonRetryable) == 0
 }

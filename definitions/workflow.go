@@ -73,9 +73,10 @@ type Workflow struct {
 	index    map[string]int
 	pivot    int
 
-	routingKey *expression
-	output     *expression
-	exprs      []stepExpressions
+	readsOutputs bool // whether any expression refers to a step
+	routingKey   *expression
+	output       *expression
+	exprs        []stepExpressions
 }
 
 // Step is the compiled view of a step, with defaults resolved. It is

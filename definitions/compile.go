@@ -1,0 +1,150 @@
+package definitions
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+)
+
+// compile validates a document and makes a workflow of it. faults are those
+// already found while reading it.
+func compile(doc document, faults []Fault) (*Workflow, error) {
+	v := &validator{doc: &doc, faults: slices.Clone(faults), read: faults}
+	if !v.check() {
+		return nil, v.err()
+	}
+	w := v.build()
+	if len(v.faults) > 0 {
+		return nil, v.err()
+	}
+	w.json = appendWorkflow(nil, w)
+	if len(w.json) > MaxDefinitionBytes {
+		v.fault(-1, "", RuleLimit, "the definition has %d bytes; the limit is %d", len(w.json), MaxDefinitionBytes)
+		return nil, v.err()
+	}
+	sum := sha256.Sum256(w.json)
+	w.version = hex.EncodeToString(sum[:16])
+	return w, nil
+}
+
+func (v *validator) err() error {
+	return &Invalid{Workflow: v.doc.name, Faults: v.faults}
+}
+
+// build compiles the expressions and resolves the defaults.
+func (v *validator) build() *Workflow {
+	d := v.doc
+	w := &Workflow{
+		kind: d.kind, name: d.name, text: d.description, deadline: d.deadline,
+		index: v.index, pivot: v.pivot,
+		steps: make([]Step, len(d.steps)),
+		exprs: make([]stepExpressions, len(d.steps)),
+	}
+	if len(d.steps) == 0 {
+		w.pivot = -1
+	}
+	w.routingKey = v.expression(w, -1, "routing_key", d.routingKey, wantKey, func(int) string {
+		return "the routing key is computed before any step runs"
+	})
+	w.output = v.expression(w, -1, "output", d.output, wantJSON, func(int) string { return "" })
+	if len(d.steps) == 0 {
+		return w
+	}
+	succs := v.graph.succs()
+	for i := range d.steps {
+		w.steps[i] = v.resolved(i, succs[i])
+		v.stepExpressions(w, i)
+	}
+	return w
+}
+
+func (v *validator) stepExpressions(w *Workflow, i int) {
+	s := &v.doc.steps[i]
+	before := func(ref int) string {
+		if v.graph.before(ref, i) {
+			return ""
+		}
+		return "the step does not come before this one"
+	}
+	beforeOrSelf := func(ref int) string {
+		if ref == i {
+			return ""
+		}
+		return before(ref)
+	}
+	e := &w.exprs[i]
+	e.when = v.expression(w, i, "when", s.when, wantBool, before)
+	e.input = v.expression(w, i, "input", s.input, wantJSON, before)
+	e.compensationInput = v.expression(w, i, "compensation_input", s.compensationInput, wantJSON, beforeOrSelf)
+}
+
+// expression compiles one expression; nil, if there is none or it is faulty.
+// hides says why the expression does not see a step; empty, if it does.
+func (v *validator) expression(w *Workflow, step int, field, text string, want want, hides func(ref int) string) *expression {
+	if text == "" {
+		return nil
+	}
+	program, refs, problems := compileExpression(text, want)
+	for _, p := range problems {
+		v.fault(step, field, p.rule, "%s", p.message)
+	}
+	e := &expression{field: field, text: text, program: program}
+	if step >= 0 {
+		e.step = v.doc.steps[step].name
+	}
+	for _, r := range refs {
+		i, found := v.index[r.name]
+		if !found {
+			v.fault(step, field, RuleReference, "no step is named %q%s", r.name, r.at())
+			continue
+		}
+		if why := hides(i); why != "" {
+			v.fault(step, field, RuleReference, "steps.%s.output cannot be seen here: %s%s", r.name, why, r.at())
+			continue
+		}
+		if at, found := slices.BinarySearch(e.names, r.name); !found {
+			e.names = slices.Insert(e.names, at, r.name)
+			e.refs = slices.Insert(e.refs, at, i)
+		}
+	}
+	if len(e.refs) > 0 {
+		w.readsOutputs = true
+	}
+	if program == nil {
+		return nil
+	}
+	return e
+}
+
+// resolved returns the compiled view of a step.
+func (v *validator) resolved(i int, succs []int) Step {
+	s := &v.doc.steps[i]
+	after := v.pivot >= 0 && i != v.pivot && v.graph.before(v.pivot, i)
+	attempts := DefaultMaxAttempts
+	if after {
+		attempts = Unlimited
+	}
+	st := Step{
+		Index: i, Name: s.name, Service: v.service(i), Action: s.action,
+		Compensation: s.compensation, NoCompensation: s.noCompensation,
+		Pivot: s.pivot, AfterPivot: after,
+		Preds: v.graph.preds[i], Succs: succs,
+		Retry:               s.retry.resolved(attempts),
+		CompensationRetry:   s.compensationRetry.resolved(Unlimited),
+		Timeout:             s.timeout,
+		CompensationTimeout: s.compensationTimeout,
+		QueueTimeout:        s.queueTimeout,
+		Placement:           s.placement,
+		HasWhen:             s.when != "",
+		HasInput:            s.input != "",
+
+		HasCompensationInput: s.compensationInput != "",
+	}
+	if st.Timeout == 0 {
+		st.Timeout = DefaultTimeout
+	}
+	if st.CompensationTimeout == 0 {
+		st.CompensationTimeout = DefaultTimeout
+	}
+	return st
+}

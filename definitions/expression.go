@@ -1,0 +1,203 @@
+package definitions
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+	"cel.dev/cel-go/interpreter"
+)
+
+// EvaluationCostLimit bounds the cost of one evaluation in CEL's units: about
+// one per operation and per ten bytes of text handled.
+const EvaluationCostLimit = 1_000_000
+
+// maxRegexSize bounds the compiled size of a regular expression.
+const maxRegexSize = 1000
+
+// expression is a compiled expression. It is immutable.
+type expression struct {
+	step    string // the step's name, or empty
+	field   string
+	text    string
+	program cel.Program
+	names   []string // the steps it refers to, ascending
+	refs    []int    // their indexes, in the order of names
+}
+
+// stepExpressions are those of one step; nil where there is none.
+type stepExpressions struct {
+	when, input, compensationInput *expression
+}
+
+// environment is what all expressions are compiled in. It is built once, when
+// the first expression is, and does not change.
+var environment = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable("input", cel.DynType),
+		cel.Variable("steps", cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType))),
+		cel.CrossTypeNumericComparisons(true),
+		cel.DefaultUTCTimeZone(true),
+		cel.ParserExpressionSizeLimit(MaxExpressionBytes),
+		cel.ParserRecursionLimit(100),
+		cel.ParserErrorRecoveryLimit(8),
+		cel.ExpressionNodeLimit(10_000),
+		cel.RegexProgramSizeLimit(maxRegexSize),
+		cel.ASTValidators(
+			cel.ValidateDurationLiterals(),
+			cel.ValidateTimestampLiterals(),
+			cel.ValidateRegexLiterals(),
+			cel.ValidateComprehensionNestingLimit(4),
+		),
+	)
+})
+
+// want is the type that an expression must yield.
+type want int
+
+const (
+	wantJSON want = iota
+	wantBool
+	wantKey
+)
+
+// admits reports whether a checked expression may yield what is wanted; for a
+// dynamic type that shows only when it is evaluated.
+func (w want) admits(t *cel.Type) bool {
+	switch t.Kind() {
+	case types.DynKind, types.AnyKind:
+		return true
+	case types.BoolKind:
+		return w != wantKey
+	case types.StringKind, types.IntKind, types.UintKind:
+		return w != wantBool
+	case types.TypeKind:
+		return false
+	}
+	return w == wantJSON
+}
+
+func (w want) String() string {
+	switch w {
+	case wantBool:
+		return "a bool"
+	case wantKey:
+		return "a string or an integer"
+	}
+	return "a value with a JSON form"
+}
+
+// problem is something wrong with an expression.
+type problem struct {
+	rule    string
+	message string
+}
+
+// compileExpression parses, checks and plans an expression. The references to
+// steps are returned also where the expression has other problems, as far as
+// it could be parsed.
+func compileExpression(text string, w want) (cel.Program, []reference, []problem) {
+	if len(text) > MaxExpressionBytes {
+		return nil, nil, []problem{{RuleLimit, fmt.Sprintf("longer than %d bytes", MaxExpressionBytes)}}
+	}
+	if !utf8.ValidString(text) {
+		return nil, nil, []problem{{RuleExpression, "not valid UTF-8"}}
+	}
+	env, err := environment()
+	if err != nil {
+		return nil, nil, []problem{{RuleExpression, err.Error()}}
+	}
+	parsed, issues := env.Parse(text)
+	if issues.Err() != nil {
+		return nil, nil, issueProblems(issues)
+	}
+	refs, problems := findReferences(parsed.NativeRep())
+	checked, issues := env.Check(parsed)
+	if issues.Err() != nil {
+		return nil, refs, append(problems, issueProblems(issues)...)
+	}
+	if t := checked.OutputType(); !w.admits(t) {
+		problems = append(problems, problem{RuleExpression, fmt.Sprintf("yields %s, but must yield %s", t, w)})
+	}
+	if len(problems) > 0 {
+		return nil, refs, problems
+	}
+	program, err := env.Program(checked,
+		cel.EvalOptions(cel.OptOptimize),
+		cel.CustomDecoratorV2(orderMaps),
+		cel.CostLimit(EvaluationCostLimit))
+	if err != nil {
+		return nil, refs, []problem{{RuleExpression, err.Error()}}
+	}
+	return program, refs, nil
+}
+
+func issueProblems(issues *cel.Issues) []problem {
+	var ps []problem
+	for _, e := range issues.Errors() {
+		p := problem{RuleExpression, place(e.Location) + e.Message}
+		if !slices.Contains(ps, p) {
+			ps = append(ps, p)
+		}
+	}
+	if len(ps) == 0 {
+		ps = append(ps, problem{RuleExpression, issues.Err().Error()})
+	}
+	return ps
+}
+
+// place shows a position in an expression, counted from one.
+func place(l common.Location) string {
+	if l == nil || l.Line() < 1 {
+		return ""
+	}
+	return fmt.Sprintf("line %d, column %d: ", l.Line(), l.Column()+1)
+}
+
+// orderMaps makes the maps that an expression writes iterate in the order of
+// their keys, since Go's own maps would come out differently every time.
+func orderMaps(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+	if c, ok := i.(interpreter.InterpretableConstructor); ok && c.Type() == types.MapType {
+		return mapLiteral{i}, nil
+	}
+	if c, ok := i.(interpreter.InterpretableConst); ok {
+		if m, ok := c.Value().(traits.Mapper); ok {
+			return interpreter.NewConstValue(i.ID(), ordered{m}), nil
+		}
+	}
+	return i, nil
+}
+
+type mapLiteral struct {
+	interpreter.InterpretableV2
+}
+
+// Exec implements interpreter.InterpretableV2.
+func (m mapLiteral) Exec(frame *interpreter.ExecutionFrame) ref.Val {
+	v := m.InterpretableV2.Exec(frame)
+	if mapper, ok := v.(traits.Mapper); ok {
+		return ordered{mapper}
+	}
+	return v
+}
+
+// Eval implements interpreter.Interpretable.
+func (m mapLiteral) Eval(vars interpreter.Activation) ref.Val {
+	return interpreter.EvalActivation(vars, m.Exec)
+}
+
+// quoted joins names for a message.
+func quoted(names []string) string {
+	q := make([]string, len(names))
+	for i, n := range names {
+		q[i] = fmt.Sprintf("%q", n)
+	}
+	return strings.Join(q, ", ")
+}

@@ -1,0 +1,203 @@
+package definitions
+
+import (
+	"errors"
+	"fmt"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+)
+
+// Scope holds what the expressions of one run see: its input, and the outputs
+// of its steps so far. Each is decoded when an expression first asks for it,
+// and once only. A Scope is not safe for concurrent use; the payloads given to
+// it must not be changed afterwards.
+type Scope struct {
+	w       *Workflow
+	input   []byte
+	decoded ref.Val // input; nil until asked for
+	outputs [][]byte
+	steps   []ref.Val // {"output": ...} of each step; nil until asked for
+}
+
+// NewScope returns the scope of a run with that input, a JSON text; an empty
+// one means null. Nothing is decoded or checked yet.
+func (w *Workflow) NewScope(input []byte) *Scope {
+	return &Scope{w: w, input: input}
+}
+
+// SetOutput says what a step yielded, a JSON text; an empty one means null. A
+// step for which it was never said reads as null.
+func (sc *Scope) SetOutput(step int, output []byte) {
+	if !sc.w.readsOutputs {
+		return
+	}
+	if sc.outputs == nil {
+		sc.outputs = make([][]byte, len(sc.w.steps))
+		sc.steps = make([]ref.Val, len(sc.w.steps))
+	}
+	sc.outputs[step] = output
+	sc.steps[step] = nil
+}
+
+// RoutingKey evaluates the routing key; empty, if the workflow has no
+// expression for it. The error is an *EvalError.
+func (sc *Scope) RoutingKey() (string, error) {
+	e := sc.w.routingKey
+	if e == nil {
+		return "", nil
+	}
+	v, err := sc.eval(e)
+	if err != nil {
+		return "", err
+	}
+	var key string
+	switch v := v.(type) {
+	case types.String:
+		key = string(v)
+	case types.Int, types.Uint:
+		key = fmt.Sprint(v.Value())
+	default:
+		return "", e.fail(fmt.Errorf("yields %s, but must yield %s", v.Type().TypeName(), wantKey))
+	}
+	switch {
+	case key == "":
+		return "", e.fail(errors.New("yields an empty string"))
+	case len(key) > MaxRoutingKeyBytes:
+		return "", e.fail(fmt.Errorf("yields a string longer than %d bytes", MaxRoutingKeyBytes))
+	}
+	return key, nil
+}
+
+// EvalRoutingKey evaluates the routing key of a run with that input; empty, if
+// the workflow has no expression for it. The error is an *EvalError.
+func (w *Workflow) EvalRoutingKey(input []byte) (string, error) {
+	if w.routingKey == nil {
+		return "", nil
+	}
+	return w.NewScope(input).RoutingKey()
+}
+
+// When evaluates a step's condition; true, if it has none. The error is an
+// *EvalError.
+func (sc *Scope) When(step int) (bool, error) {
+	e := sc.w.exprs[step].when
+	if e == nil {
+		return true, nil
+	}
+	v, err := sc.eval(e)
+	if err != nil {
+		return false, err
+	}
+	b, ok := v.(types.Bool)
+	if !ok {
+		return false, e.fail(fmt.Errorf("yields %s, but must yield %s", v.Type().TypeName(), wantBool))
+	}
+	return bool(b), nil
+}
+
+// Input evaluates the input of a step's action, as compact JSON with keys in
+// order: the same every time. It is to be called only if the step HasInput;
+// otherwise it returns nil. The error is an *EvalError.
+func (sc *Scope) Input(step int) ([]byte, error) {
+	return sc.json(sc.w.exprs[step].input)
+}
+
+// CompensationInput evaluates the input of a step's compensation, as Input
+// does. It is to be called only if the step HasCompensationInput; otherwise it
+// returns nil. The error is an *EvalError.
+func (sc *Scope) CompensationInput(step int) ([]byte, error) {
+	return sc.json(sc.w.exprs[step].compensationInput)
+}
+
+// Output evaluates the output of the run, as Input does. It is to be called
+// only if the workflow HasOutput; otherwise it returns nil. The error is an
+// *EvalError.
+func (sc *Scope) Output() ([]byte, error) {
+	return sc.json(sc.w.output)
+}
+
+func (sc *Scope) json(e *expression) ([]byte, error) {
+	if e == nil {
+		return nil, nil
+	}
+	v, err := sc.eval(e)
+	if err != nil {
+		return nil, err
+	}
+	b, err := encodeValue(nil, v, MaxResultBytes, 0)
+	if err == nil && len(b) > MaxResultBytes {
+		err = fmt.Errorf("the result is larger than %d bytes", MaxResultBytes)
+	}
+	if err != nil {
+		return nil, e.fail(err)
+	}
+	return b, nil
+}
+
+func (sc *Scope) eval(e *expression) (ref.Val, error) {
+	v, _, err := e.program.Eval(activation{sc: sc, e: e})
+	if err != nil {
+		return nil, e.fail(err)
+	}
+	return v, nil
+}
+
+func (e *expression) fail(err error) error {
+	return &EvalError{Step: e.step, Field: e.field, Expression: e.text, Err: err}
+}
+
+// activation gives one expression its variables.
+type activation struct {
+	sc *Scope
+	e  *expression
+}
+
+// ResolveName implements cel.Activation.
+func (a activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case "input":
+		return a.sc.decodedInput(), true
+	case "steps":
+		o := &object{keys: a.e.names, vals: make([]ref.Val, len(a.e.refs))}
+		for i, step := range a.e.refs {
+			o.vals[i] = a.sc.step(step)
+		}
+		return o, true
+	}
+	return nil, false
+}
+
+// Parent implements cel.Activation.
+func (a activation) Parent() cel.Activation { return nil }
+
+func (sc *Scope) decodedInput() ref.Val {
+	if sc.decoded == nil {
+		v, err := decodeJSON(sc.input, false)
+		if err != nil {
+			v = types.WrapErr(fmt.Errorf("the input is not JSON: %w", err))
+		}
+		sc.decoded = v
+	}
+	return sc.decoded
+}
+
+var (
+	outputKeys = []string{"output"}
+	noOutput   = &object{keys: outputKeys, vals: []ref.Val{types.NullValue}}
+)
+
+func (sc *Scope) step(i int) ref.Val {
+	if sc.outputs == nil || len(sc.outputs[i]) == 0 {
+		return noOutput
+	}
+	if sc.steps[i] == nil {
+		v, err := decodeJSON(sc.outputs[i], false)
+		if err != nil {
+			v = types.WrapErr(fmt.Errorf("the output of step %q is not JSON: %w", sc.w.steps[i].Name, err))
+		}
+		sc.steps[i] = &object{keys: outputKeys, vals: []ref.Val{v}}
+	}
+	return sc.steps[i]
+}
