@@ -3,8 +3,6 @@ package machine
 import (
 	"errors"
 	"time"
-
-	"github.com/ringmaster-dev/ringmaster/definitions"
 )
 
 // Errors of inputs that the present state does not take. The state is
@@ -14,11 +12,15 @@ var (
 	ErrNotStalled = errors.New("the step is not stalled")
 	ErrNoStep     = errors.New("no such step")
 	ErrNotAllowed = errors.New("not allowed in this state")
+	// ErrRejected: the input itself is at fault, whatever the state: a routing
+	// key that cannot be computed, a reason that is missing.
+	ErrRejected = errors.New("rejected")
 )
 
 // Status of a run. The numbers are stable: they are stored.
 type Status uint8
 
+// The statuses. A run that has not started has status 0.
 const (
 	Running Status = iota + 1
 	Compensating
@@ -29,9 +31,34 @@ const (
 	Aborted
 )
 
+// Final tells whether a run with this status has ended.
+func (s Status) Final() bool { return s >= Succeeded }
+
+// String returns the word that users see.
+func (s Status) String() string {
+	switch s {
+	case Running:
+		return "running"
+	case Compensating:
+		return "compensating"
+	case Stalled:
+		return "stalled"
+	case Succeeded:
+		return "succeeded"
+	case Compensated:
+		return "compensated"
+	case Committed:
+		return "committed"
+	case Aborted:
+		return "aborted"
+	}
+	return "none"
+}
+
 // Phase of a step's task. The numbers equal those of the protocol.
 type Phase uint8
 
+// The phases. The zero value is not a phase.
 const (
 	Action Phase = iota + 1
 	Compensate
@@ -40,9 +67,27 @@ const (
 	Abort
 )
 
+// String returns the protocol's word for the phase; "" for none.
+func (p Phase) String() string {
+	switch p {
+	case Action:
+		return "action"
+	case Compensate:
+		return "compensate"
+	case Prepare:
+		return "prepare"
+	case Commit:
+		return "commit"
+	case Abort:
+		return "abort"
+	}
+	return ""
+}
+
 // Outcome of one attempt, as its worker reported it.
 type Outcome uint8
 
+// The outcomes.
 const (
 	OutcomeSucceeded Outcome = iota + 1
 	OutcomeFailed            // asserts: no effect
@@ -52,20 +97,44 @@ const (
 // LossReason says why an attempt will not answer, as far as the shell knows.
 type LossReason uint8
 
+// The reasons.
 const (
 	LostWorkerDied LossReason = iota + 1 // counts towards isolation after three
 	LostTimeout
 	LostVanished // its worker does not list it
 )
 
+// code is the reason as a failure code.
+func (r LossReason) code() string {
+	switch r {
+	case LostWorkerDied:
+		return "worker_died"
+	case LostTimeout:
+		return "timeout"
+	}
+	return "vanished"
+}
+
 // Input is what happens to a run: one of Start, Result, Lost, Expired,
-// Withdrawn, Tick, Cancel, Retry, Skip, Resolve.
+// Withdrawn, Tick, Cancel, Retry, Skip, Resolve, or a pointer to one.
 type Input interface{ input() }
+
+func (Start) input()     {}
+func (Result) input()    {}
+func (Lost) input()      {}
+func (Expired) input()   {}
+func (Withdrawn) input() {}
+func (Tick) input()      {}
+func (Cancel) input()    {}
+func (Retry) input()     {}
+func (Skip) input()      {}
+func (Resolve) input()   {}
 
 // Start is the first input of every run.
 type Start struct {
 	RunID    string
-	Input    []byte    // JSON
+	Input    []byte    // JSON; empty is null
+	Key      string    // routing key; empty: the workflow's expression, else the run id
 	Deadline time.Time // zero: the workflow's, counted from now
 	RetryOf  string
 }
@@ -135,7 +204,8 @@ type Retry struct {
 }
 
 // Skip settles a stalled step by leaving it: a compensation skipped marks the
-// run waived; an action after the pivot counts as skipped.
+// run waived; an action after the pivot counts as skipped. The pivot itself
+// cannot be skipped: say with Resolve whether it has happened.
 type Skip struct {
 	Step   int
 	By     string
@@ -154,60 +224,3 @@ type Resolve struct {
 	By      string
 	Reason  string // required
 }
-
-// CommandKind is what a Command asks for.
-type CommandKind uint8
-
-const (
-	Dispatch   CommandKind = iota + 1 // have a worker perform this attempt
-	CancelTask                        // withdraw it if unsent (answer Withdrawn), else tell its worker to give up
-)
-
-// Command is one thing that the state asks the shell to do. An attempt that
-// is outstanding has a Dispatch; after the turn to backward recovery an
-// outstanding action has a CancelTask as well.
-type Command struct {
-	Kind       CommandKind
-	Step       int
-	Phase      Phase
-	Generation uint32
-	Attempt    uint32
-	Scheduled  time.Time // when the attempt was decided
-}
-
-// NewState returns the state of a run before its Start.
-func NewState(wf *definitions.Workflow) *State { panic("contract only") }
-
-// State is the fold of a run's events. It is not safe for concurrent use.
-type State struct{}
-
-// Step decides on an input at time now, folds the resulting events into the
-// state and returns them; none means that the input changes nothing. The
-// events alias memory of the input (payloads).
-func (s *State) Step(in Input, now time.Time) ([]Event, error) { panic("contract only") }
-
-// Apply folds one event of the history.
-func (s *State) Apply(e Event) error { panic("contract only") }
-
-// Commands appends to buf what the state asks for, in a stable order.
-func (s *State) Commands(buf []Command) []Command { panic("contract only") }
-
-// Wake is when a Tick is wanted; zero if never.
-func (s *State) Wake() time.Time { panic("contract only") }
-
-// Seq is the number of the last event folded; 0 before Start.
-func (s *State) Seq() uint64 { panic("contract only") }
-
-// TaskInput is the payload of a step's task of the given phase and generation.
-func (s *State) TaskInput(step int, p Phase) []byte { panic("contract only") }
-
-// Checkpoint returns an event that, folded on top of the run's first record,
-// yields this state. Its number follows Seq.
-func (s *State) Checkpoint(now time.Time) Event { panic("contract only") }
-
-// Event is a fact in a run's history.
-type Event struct{}
-
-// AppendEvents encodes events for a history record; DecodeEvents is the reverse.
-func AppendEvents(buf []byte, events []Event) []byte { panic("contract only") }
-func DecodeEvents(data []byte) ([]Event, error)      { panic("contract only") }

@@ -1,0 +1,60 @@
+package machine
+
+import "time"
+
+// CommandKind is what a Command asks for.
+type CommandKind uint8
+
+// The kinds of command.
+const (
+	Dispatch   CommandKind = iota + 1 // have a worker perform this attempt
+	CancelTask                        // withdraw it if unsent (answer Withdrawn), else tell its worker to give up
+)
+
+// Command is one thing that the state asks the shell to do. An attempt that is
+// outstanding has a Dispatch; after the turn to backward recovery an
+// outstanding action has a CancelTask as well. The outstanding attempt of a
+// step that was settled by an earlier attempt's success has a CancelTask alone.
+type Command struct {
+	Kind       CommandKind
+	Step       int
+	Phase      Phase
+	Generation uint32
+	Attempt    uint32
+	Scheduled  time.Time // when the attempt was decided
+}
+
+// Commands appends to buf what the state asks for, in a stable order: by step,
+// its action before its compensation, Dispatch before CancelTask. A run that
+// has ended asks for nothing.
+func (s *State) Commands(buf []Command) []Command {
+	if s.status.Final() {
+		return buf
+	}
+	for i := range s.steps {
+		st := &s.steps[i]
+		if st.action.outstanding {
+			buf = s.commands(buf, i, Action, &st.action)
+		}
+		if st.comp != nil && st.comp.outstanding {
+			buf = s.commands(buf, i, Compensate, st.comp)
+		}
+	}
+	return buf
+}
+
+func (s *State) commands(buf []Command, i int, p Phase, t *task) []Command {
+	c := Command{
+		Kind: Dispatch, Step: i, Phase: p, Generation: t.generation, Attempt: t.attempt,
+		Scheduled: fromMilli(t.scheduled),
+	}
+	settled := s.settled(i, p)
+	if !settled {
+		buf = append(buf, c)
+	}
+	if settled || p == Action && s.turned {
+		c.Kind = CancelTask
+		buf = append(buf, c)
+	}
+	return buf
+}

@@ -1,0 +1,107 @@
+package machine
+
+import "time"
+
+// EventKind says what an event tells. The numbers are stored.
+type EventKind uint8
+
+// The kinds of event. The comments name the fields in use beside Seq, At, Kind.
+const (
+	RunStarted       EventKind = iota + 1 // RunID, Key, RetryOf, Until: deadline, Payload: input
+	AttemptScheduled                      // Step, Phase, Generation, Attempt, Payload: the task's input if not the default
+	AttemptSucceeded                      // ..., Worker, Payload: output, Late
+	AttemptFailed                         // ..., Worker, Code, Message, Stack, Until: next attempt (zero: none), Late. No effect
+	AttemptUnknown                        // ..., Worker, Code, Message, Stack, Until
+	AttemptLost                           // ..., Worker, Code, Until
+	AttemptExpired                        // ..., Code, Until, Sent
+	AttemptWithdrawn                      // ...
+	AttemptClosed                         // ..., Worker: an attempt of a step already settled came to its end
+	StepSkipped                           // Step: its condition is false
+	StepFailed                            // Step, Phase, Generation, Code, Message: an expression failed
+	StepStalled                           // Step, Phase, Code: why
+	TurnedBack                            // Step (or -1), Code: why, Message
+	CancelRequested                       // By, Message: reason
+	DeadlinePassed                        //
+	RetryOrdered                          // Step, Phase, Generation, Payload: other input, By, Message
+	SkipOrdered                           // Step, Phase, By, Message
+	StepResolved                          // Step, Phase, Applied, Payload: output, By, Message
+	OutputFailed                          // Code, Message: the run ends without output
+	RunSucceeded                          // Payload: output
+	RunCompensated                        //
+	Checkpointed                          // Payload: the state
+	kindEnd
+)
+
+var kindNames = [kindEnd]string{
+	RunStarted:       "run_started",
+	AttemptScheduled: "attempt_scheduled",
+	AttemptSucceeded: "attempt_succeeded",
+	AttemptFailed:    "attempt_failed",
+	AttemptUnknown:   "attempt_unknown",
+	AttemptLost:      "attempt_lost",
+	AttemptExpired:   "attempt_expired",
+	AttemptWithdrawn: "attempt_withdrawn",
+	AttemptClosed:    "attempt_closed",
+	StepSkipped:      "step_skipped",
+	StepFailed:       "step_failed",
+	StepStalled:      "step_stalled",
+	TurnedBack:       "turned_back",
+	CancelRequested:  "cancel_requested",
+	DeadlinePassed:   "deadline_passed",
+	RetryOrdered:     "retry_ordered",
+	SkipOrdered:      "skip_ordered",
+	StepResolved:     "step_resolved",
+	OutputFailed:     "output_failed",
+	RunSucceeded:     "run_succeeded",
+	RunCompensated:   "run_compensated",
+	Checkpointed:     "checkpointed",
+}
+
+// String returns the kind as a stable word, such as "attempt_scheduled".
+func (k EventKind) String() string {
+	if k == 0 || k >= kindEnd {
+		return "invalid"
+	}
+	return kindNames[k]
+}
+
+// ofAttempt tells whether events of this kind name one attempt.
+func (k EventKind) ofAttempt() bool { return k >= AttemptScheduled && k <= AttemptClosed }
+
+// Codes of failures, turns and stalls that the core itself makes.
+const (
+	CodeCancelled    = "cancelled"         // turn: a cancel request
+	CodeDeadline     = "deadline_exceeded" // turn: the run's deadline passed
+	CodeOutput       = "output"            // the workflow's output expression failed
+	CodeStepFailed   = "step_failed"       // turn: a step failed for good, or its outcome is unknown
+	CodeExpression   = "expression"        // failure: a condition or an input expression
+	CodeQueueTimeout = "queue_timeout"     // failure: no worker started the task in time
+	CodeIsolated     = "isolated"          // stall or failure: three workers died under the task
+	CodeExhausted    = "exhausted"         // stall: the retry policy has ended
+	CodeFinal        = "final_failure"     // stall: a failure that may not be retried
+)
+
+// Event is a fact in a run's history. Which fields an event has follows from
+// its kind. Times have ms precision and are in UTC.
+type Event struct {
+	Seq        uint64 // within the run, from 1, without gaps but for checkpoints
+	At         time.Time
+	Kind       EventKind
+	Phase      Phase // of the task; 0 if none
+	Late       bool  // the attempt was no longer outstanding
+	Sent       bool  // of AttemptExpired: it may have reached a worker
+	Applied    bool  // of StepResolved
+	Step       int   // -1: the run as a whole
+	Generation uint32
+	Attempt    uint32
+	Worker     string
+	Code       string
+	Message    string
+	Stack      string
+	By         string
+	Until      time.Time
+	Payload    []byte
+	RunID      string
+	Key        string // routing key, if it is not the run id
+	RetryOf    string
+}

@@ -1,0 +1,217 @@
+package machine
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+)
+
+// Explain tells an event in plain words.
+func Explain(wf *definitions.Workflow, e Event) string {
+	x := explainer{wf: wf, e: &e}
+	switch e.Kind {
+	case RunStarted:
+		x.started()
+	case AttemptScheduled, AttemptSucceeded, AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired,
+		AttemptWithdrawn, AttemptClosed:
+		x.attempt()
+	case StepSkipped:
+		x.say(x.step(), " is skipped: its condition is false")
+	case StepFailed:
+		x.say("an expression of ", x.task(), " failed")
+		x.why(": ")
+	case StepStalled:
+		x.say(x.task(), " needs an operator: ", stallReason(e.Code))
+	case TurnedBack:
+		x.turned()
+	case CancelRequested:
+		x.say("a cancel was asked for")
+		x.by()
+		x.why(": ")
+	case DeadlinePassed:
+		x.say("the run's deadline has passed")
+	case RetryOrdered, SkipOrdered, StepResolved:
+		x.order()
+	case OutputFailed:
+		x.say("the output could not be computed, the run ends without one")
+		x.why(": ")
+	case RunSucceeded:
+		x.say("the run has succeeded")
+	case RunCompensated:
+		x.say("the run has been undone")
+	case Checkpointed:
+		x.say("earlier events are folded into a checkpoint")
+	default:
+		x.say("an event of a kind that is not known here")
+	}
+	return x.b.String()
+}
+
+// explainer gathers the words for one event.
+type explainer struct {
+	wf *definitions.Workflow
+	e  *Event
+	b  strings.Builder
+}
+
+func (x *explainer) say(words ...string) {
+	for _, w := range words {
+		x.b.WriteString(w)
+	}
+}
+
+// step is the name of the event's step.
+func (x *explainer) step() string {
+	if x.e.Step < 0 || x.e.Step >= x.wf.Len() {
+		return "step " + strconv.Itoa(x.e.Step)
+	}
+	return x.wf.Step(x.e.Step).Name
+}
+
+// task names the step, and that it is the compensation if it is.
+func (x *explainer) task() string {
+	if x.e.Phase == Compensate {
+		return "the compensation of " + x.step()
+	}
+	return x.step()
+}
+
+// why adds the code and the message.
+func (x *explainer) why(before string) {
+	parts := make([]string, 0, 2)
+	if x.e.Code != "" && x.e.Code != CodeExpression && x.e.Code != CodeOutput {
+		parts = append(parts, x.e.Code)
+	}
+	if x.e.Message != "" {
+		parts = append(parts, x.e.Message)
+	}
+	if len(parts) > 0 {
+		x.say(before, strings.Join(parts, ": "))
+	}
+}
+
+func (x *explainer) by() {
+	if x.e.By != "" {
+		x.say(" by ", x.e.By)
+	}
+}
+
+func (x *explainer) started() {
+	x.say("the run starts")
+	if x.e.RetryOf != "" {
+		x.say(", a retry of ", x.e.RetryOf)
+	}
+	if x.e.Key != "" {
+		x.say(", routed by ", strconv.Quote(x.e.Key))
+	}
+	if !x.e.Until.IsZero() {
+		x.say(", to be done by ", clock(x.e.Until))
+	}
+}
+
+func (x *explainer) attempt() {
+	e := x.e
+	x.say(x.task(), ", attempt ", strconv.FormatUint(uint64(e.Attempt), 10))
+	if e.Generation > 1 {
+		x.say(" of generation ", strconv.FormatUint(uint64(e.Generation), 10))
+	}
+	switch e.Kind {
+	case AttemptScheduled:
+		x.say(": scheduled")
+	case AttemptSucceeded:
+		x.say(": succeeded")
+	case AttemptFailed:
+		x.say(": failed, without effect")
+	case AttemptUnknown:
+		x.say(": its worker does not know whether it took effect")
+	case AttemptLost:
+		x.say(": lost, ", lossReason(e.Code))
+	case AttemptExpired:
+		x.say(": not started in time")
+		if e.Sent {
+			x.say(", but it may have reached a worker")
+		}
+	case AttemptWithdrawn:
+		x.say(": withdrawn before it was sent")
+	case AttemptClosed:
+		x.say(": ended, after the step was settled")
+	}
+	if e.Worker != "" {
+		x.say(" (", e.Worker, ")")
+	}
+	if e.Late {
+		x.say(", answering late")
+	}
+	if e.Kind == AttemptFailed || e.Kind == AttemptUnknown {
+		x.why(": ")
+	}
+	if e.Kind != AttemptWithdrawn && !e.Until.IsZero() {
+		x.say("; next attempt at ", clock(e.Until))
+	}
+}
+
+func (x *explainer) turned() {
+	switch x.e.Code {
+	case CodeCancelled:
+		x.say("the run turns back: it was cancelled")
+	case CodeDeadline:
+		x.say("the run turns back: its deadline has passed")
+	case CodeOutput:
+		x.say("the run turns back: its output could not be computed")
+	default:
+		x.say("the run turns back because of ", x.step())
+	}
+	if x.e.Message != "" {
+		x.say(": ", x.e.Message)
+	}
+}
+
+func (x *explainer) order() {
+	e := x.e
+	switch {
+	case e.Kind == RetryOrdered && len(e.Payload) > 0:
+		x.say(x.task(), " is to be tried again with other input")
+	case e.Kind == RetryOrdered:
+		x.say(x.task(), " is to be tried again")
+	case e.Kind == SkipOrdered && e.Phase == Compensate:
+		x.say(x.task(), " is waived: its effect stays")
+	case e.Kind == SkipOrdered:
+		x.say(x.task(), " is skipped")
+	case e.Applied:
+		x.say(x.task(), " is resolved as done")
+	default:
+		x.say(x.task(), " is resolved as not done")
+	}
+	if e.By != "" {
+		x.say(", says ", e.By)
+	}
+	if e.Message != "" {
+		x.say(": ", e.Message)
+	}
+}
+
+func lossReason(code string) string {
+	switch code {
+	case "worker_died":
+		return "its worker died"
+	case "timeout":
+		return "no answer within its timeout"
+	case CodeIsolated:
+		return "the third worker died under this task, no other gets it"
+	}
+	return "its worker does not have it"
+}
+
+func stallReason(code string) string {
+	switch code {
+	case CodeExhausted:
+		return "its attempts have run out"
+	case CodeIsolated:
+		return "three workers died under it"
+	}
+	return "it failed and may not be tried again"
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -1,0 +1,164 @@
+package machine
+
+// forward moves a run on that has not turned back: it ends it, turns it, or
+// starts what can start.
+func (d *decision) forward() {
+	for {
+		if d.complete() {
+			d.succeed()
+			return
+		}
+		if d.deadline != 0 && d.now >= d.deadline && !d.overdue {
+			d.emit(Event{Kind: DeadlinePassed, Step: -1})
+		}
+		if (d.cancelled || d.overdue) && d.mayTurn() {
+			if d.cancelled {
+				d.turn(-1, CodeCancelled, d.cancelWhy)
+			} else {
+				d.turn(-1, CodeDeadline, "")
+			}
+			return
+		}
+		if !d.startReady() {
+			return
+		}
+	}
+}
+
+// complete tells whether every step has succeeded or been skipped.
+func (s *State) complete() bool {
+	for i := range s.steps {
+		if st := s.steps[i].state; st != stepSucceeded && st != stepSkipped {
+			return false
+		}
+	}
+	return true
+}
+
+// mayTurn tells whether the run may turn back: it has not passed its pivot,
+// and its pivot is not in the balance.
+func (s *State) mayTurn() bool {
+	if s.passed || s.turned {
+		return false
+	}
+	pivot := s.wf.PivotIndex()
+	if pivot < 0 {
+		return true
+	}
+	st := &s.steps[pivot]
+	return st.state == stepPending || st.state == stepFailed && st.stalled == 0 ||
+		st.state == stepActive && !st.action.outstanding && st.action.unknown == 0
+}
+
+// succeed ends a run whose steps are all done.
+func (d *decision) succeed() {
+	if !d.wf.HasOutput() {
+		d.emit(Event{Kind: RunSucceeded, Step: -1})
+		return
+	}
+	output, err := d.getScope().Output()
+	if err == nil {
+		d.emit(Event{Kind: RunSucceeded, Step: -1, Payload: output})
+		return
+	}
+	if d.passed {
+		d.emit(Event{Kind: OutputFailed, Step: -1, Code: CodeOutput, Message: cut(err.Error(), MaxMessageBytes)})
+		d.emit(Event{Kind: RunSucceeded, Step: -1})
+		return
+	}
+	d.turn(-1, CodeOutput, cut(err.Error(), MaxMessageBytes))
+}
+
+// startReady starts the steps that can start, and the attempts that are due.
+// It tells whether more may have become possible by that, or by a failure.
+func (d *decision) startReady() (again bool) {
+	for i := range d.steps {
+		st := &d.steps[i]
+		switch {
+		case st.state == stepPending && d.ready(i),
+			st.state == stepActive && st.action.waiting && st.action.retryAt <= d.now:
+			d.launch(i, Action)
+			if d.turned {
+				return false
+			}
+			again = again || st.state == stepSkipped
+		}
+	}
+	return again
+}
+
+// ready tells whether all that step i comes after is done.
+func (s *State) ready(i int) bool {
+	for _, p := range s.wf.Step(i).Preds {
+		if st := s.steps[p].state; st != stepSucceeded && st != stepSkipped {
+			return false
+		}
+	}
+	return true
+}
+
+// launch schedules the next attempt of a phase. The first attempt of a
+// generation evaluates the step's expressions, unless an operator gave the input.
+func (d *decision) launch(i int, p Phase) {
+	def := d.wf.Step(i)
+	e := Event{Kind: AttemptScheduled, Step: i, Phase: p, Generation: 1, Attempt: 1}
+	if t := d.task(i, p); t != nil && t.generation > 0 {
+		e.Generation, e.Attempt = t.generation, t.attempt+1
+		if t.attempt > 0 || t.ordered {
+			d.emit(e)
+			return
+		}
+	} else if p == Compensate {
+		e.Generation = max(d.steps[i].action.generation, 1)
+	}
+	if p == Action && def.HasWhen {
+		switch wanted, err := d.getScope().When(i); {
+		case err != nil:
+			d.refuse(i, p, e.Generation, err)
+			return
+		case !wanted:
+			d.emit(Event{Kind: StepSkipped, Step: i, Phase: Action})
+			return
+		}
+	}
+	var err error
+	if p == Action && def.HasInput {
+		e.Payload, err = d.getScope().Input(i)
+	} else if p == Compensate && def.HasCompensationInput {
+		e.Payload, err = d.getScope().CompensationInput(i)
+	}
+	if err != nil {
+		d.refuse(i, p, e.Generation, err)
+		return
+	}
+	if len(e.Payload) > 0 && string(e.Payload) == string(d.TaskInput(i, p)) {
+		e.Payload = nil
+	}
+	d.emit(e)
+}
+
+// refuse records that a phase cannot start because an expression failed.
+func (d *decision) refuse(i int, p Phase, generation uint32, err error) {
+	d.emit(Event{
+		Kind: StepFailed, Step: i, Phase: p, Generation: generation,
+		Code: CodeExpression, Message: cut(err.Error(), MaxMessageBytes),
+	})
+	d.concludes(i, p, CodeFinal)
+}
+
+// concludes draws the consequence of a phase that will not be tried again by
+// itself. Why is told where the step stalls.
+func (d *decision) concludes(i int, p Phase, why string) {
+	st := &d.steps[i]
+	switch {
+	case p == Compensate, d.passed, d.wf.Step(i).Pivot && st.state == stepUnknown:
+		d.emit(Event{Kind: StepStalled, Step: i, Phase: p, Code: why})
+	case !d.turned:
+		d.turn(i, CodeStepFailed, "")
+	}
+}
+
+// turn turns the run to backward recovery.
+func (d *decision) turn(i int, code, message string) {
+	d.emit(Event{Kind: TurnedBack, Step: i, Code: code, Message: message})
+}

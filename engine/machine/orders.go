@@ -1,0 +1,90 @@
+package machine
+
+import "fmt"
+
+// cancel takes a request for backward recovery. Where it cannot be followed it
+// is recorded; where it is followed already it is not.
+func (d *decision) cancel(in *Cancel) {
+	if d.cancelled || d.turned {
+		return
+	}
+	d.emit(Event{Kind: CancelRequested, Step: -1, By: in.By, Message: cut(in.Reason, MaxMessageBytes)})
+}
+
+// stalledTask returns the stalled phase of a step.
+func (s *State) stalledTask(i int) (Phase, error) {
+	if i < 0 || i >= len(s.steps) {
+		return 0, fmt.Errorf("%w: step %d of %d", ErrNoStep, i, len(s.steps))
+	}
+	if s.steps[i].stalled == 0 {
+		return 0, fmt.Errorf("%w: %s", ErrNotStalled, s.wf.Step(i).Name)
+	}
+	return s.steps[i].stalled, nil
+}
+
+// retry takes an operator's order to try a stalled task again.
+func (d *decision) retry(in *Retry) error {
+	p, err := d.stalledTask(in.Step)
+	if err != nil {
+		return err
+	}
+	t := d.ensure(in.Step, p)
+	e := Event{
+		Kind: RetryOrdered, Step: in.Step, Phase: p, Generation: t.generation,
+		By: in.By, Message: cut(in.Reason, MaxMessageBytes),
+	}
+	if in.Input != nil {
+		if t.unknown > 0 {
+			return fmt.Errorf("%w: other input for %s, of which an attempt may have had an effect",
+				ErrNotAllowed, d.wf.Step(in.Step).Name)
+		}
+		e.Generation++
+		e.Payload = orNull(in.Input)
+	}
+	d.emit(e)
+	return nil
+}
+
+// skip takes an operator's order to leave a stalled step.
+func (d *decision) skip(in *Skip) error {
+	p, err := d.stalledTask(in.Step)
+	if err != nil {
+		return err
+	}
+	if in.Reason == "" {
+		return fmt.Errorf("%w: reason: required", ErrRejected)
+	}
+	if p == Action && d.wf.Step(in.Step).Pivot {
+		return fmt.Errorf("%w: the pivot cannot be skipped; resolve it as applied or not", ErrNotAllowed)
+	}
+	d.emit(Event{Kind: SkipOrdered, Step: in.Step, Phase: p, By: in.By, Message: cut(in.Reason, MaxMessageBytes)})
+	return nil
+}
+
+// resolve takes an operator's word on what happened.
+func (d *decision) resolve(in *Resolve) error {
+	p, err := d.stalledTask(in.Step)
+	if err != nil {
+		return err
+	}
+	if in.Reason == "" {
+		return fmt.Errorf("%w: reason: required", ErrRejected)
+	}
+	pivot := p == Action && d.wf.Step(in.Step).Pivot
+	if !in.Applied && !pivot {
+		return fmt.Errorf("%w: only a pivot can be resolved as not applied; retry or skip %s",
+			ErrNotAllowed, d.wf.Step(in.Step).Name)
+	}
+	e := Event{
+		Kind: StepResolved, Step: in.Step, Phase: p, Applied: in.Applied,
+		By: in.By, Message: cut(in.Reason, MaxMessageBytes),
+	}
+	if in.Applied && p == Action {
+		e.Payload = in.Output
+	}
+	d.emit(e)
+	if !in.Applied {
+		d.turn(in.Step, CodeStepFailed, "")
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package machine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// snapshotVersion opens every snapshot.
+const snapshotVersion = 1
+
+// Checkpoint returns an event that, folded on top of the run's first record,
+// yields this state. Its number follows Seq. It is not folded: Apply it once it
+// is to be part of the history.
+func (s *State) Checkpoint(now time.Time) Event {
+	return Event{
+		Kind: Checkpointed, Step: -1, Seq: s.seq + 1, At: fromMilli(milli(now)),
+		Payload: s.appendSnapshot(nil),
+	}
+}
+
+// AppendState appends a canonical encoding of the whole state: two states are
+// the same exactly when these bytes are.
+func (s *State) AppendState(b []byte) []byte {
+	b = binary.AppendUvarint(b, s.seq)
+	b = binary.AppendVarint(b, s.at)
+	b = binary.AppendVarint(b, s.created)
+	b = binary.AppendVarint(b, s.deadline)
+	b = appendString(b, s.runID)
+	b = appendString(b, s.key)
+	b = appendString(b, s.retryOf)
+	b = appendBytes(b, s.input)
+	return s.appendSnapshot(b)
+}
+
+// flags packs booleans, the first in the lowest bit.
+func flags(on ...bool) (b byte) {
+	for i, v := range on {
+		if v {
+			b |= 1 << i
+		}
+	}
+	return b
+}
+
+// flags reads what the function flags packed.
+func (r *reader) flags(into ...*bool) {
+	b := r.byte()
+	if int(b) >= 1<<len(into) {
+		r.fail("unknown flags")
+	}
+	for i, p := range into {
+		*p = b&(1<<i) != 0
+	}
+}
+
+// appendSnapshot encodes all that follows from the events after the first.
+func (s *State) appendSnapshot(b []byte) []byte {
+	b = append(b, snapshotVersion, byte(s.status), flags(s.turned, s.passed, s.cancelled, s.overdue, s.waived))
+	b = binary.AppendVarint(b, int64(s.turnedBy))
+	b = appendString(b, s.turnCode)
+	b = appendString(b, s.turnMessage)
+	b = appendString(b, s.cancelWhy)
+	b = appendBytes(b, s.output)
+	b = binary.AppendUvarint(b, uint64(len(s.steps)))
+	for i := range s.steps {
+		b = s.appendStep(b, &s.steps[i])
+	}
+	return b
+}
+
+func (s *State) appendStep(b []byte, st *step) []byte {
+	b = append(b, byte(st.state), byte(st.undo), byte(st.stalled),
+		flags(st.resolved, st.comp != nil, st.fail != nil))
+	b = binary.AppendVarint(b, st.started)
+	b = binary.AppendVarint(b, st.ended)
+	b = appendString(b, st.worker)
+	b = appendBytes(b, st.output)
+	if st.fail != nil {
+		b = appendString(b, st.fail.code)
+		b = appendString(b, st.fail.message)
+		b = appendString(b, st.fail.stack)
+	}
+	b = appendTask(b, &st.action)
+	if st.comp != nil {
+		b = appendTask(b, st.comp)
+	}
+	return b
+}
+
+func appendTask(b []byte, t *task) []byte {
+	b = append(b, flags(t.outstanding, t.waiting, t.ordered), t.deaths)
+	for _, v := range [...]uint32{t.generation, t.attempt, t.total, t.round, t.unknown, t.lost} {
+		b = binary.AppendUvarint(b, uint64(v))
+	}
+	b = binary.AppendVarint(b, t.roundAt)
+	b = binary.AppendVarint(b, t.scheduled)
+	b = binary.AppendVarint(b, t.retryAt)
+	return appendBytes(b, t.input)
+}
+
+// restore folds a checkpoint: it replaces all but what the first event said.
+func (s *State) restore(e *Event) error {
+	if s.seq == 0 || e.Seq <= s.seq || s.status.Final() {
+		return fmt.Errorf("%w: checkpoint %d out of place after event %d", ErrCorrupt, e.Seq, s.seq)
+	}
+	n := State{
+		wf: s.wf, order: s.order,
+		runID: s.runID, key: s.key, retryOf: s.retryOf, input: s.input,
+		created: s.created, deadline: s.deadline,
+		seq: e.Seq, at: milli(e.At),
+	}
+	r := reader{data: e.Payload}
+	r.snapshot(&n)
+	if r.err != nil {
+		return fmt.Errorf("checkpoint %d: %w", e.Seq, r.err)
+	}
+	*s = n
+	return nil
+}
+
+func (r *reader) snapshot(s *State) {
+	if r.byte() != snapshotVersion {
+		r.fail("unknown version of a snapshot")
+	}
+	s.status = Status(r.byte())
+	r.flags(&s.turned, &s.passed, &s.cancelled, &s.overdue, &s.waived)
+	turnedBy := r.varint()
+	s.turnCode = r.string()
+	s.turnMessage = r.string()
+	s.cancelWhy = r.string()
+	s.output = r.payload()
+	if n := r.uvarint(); n != uint64(s.wf.Len()) || turnedBy < -1 || turnedBy >= int64(s.wf.Len()) {
+		r.fail("snapshot of another workflow")
+		return
+	}
+	s.turnedBy = int(turnedBy)
+	s.steps = make([]step, s.wf.Len())
+	for i := range s.steps {
+		r.step(&s.steps[i])
+		if s.steps[i].stalled != 0 {
+			s.stalls++
+		}
+	}
+	if r.more() {
+		r.fail("bytes after the snapshot")
+	}
+	if s.status != s.present() && s.status != Succeeded && s.status != Compensated {
+		r.fail("status that does not fit the snapshot")
+	}
+}
+
+func (r *reader) step(st *step) {
+	st.state, st.undo, st.stalled = stepState(r.byte()), undoState(r.byte()), Phase(r.byte())
+	var comp, fail bool
+	r.flags(&st.resolved, &comp, &fail)
+	if st.state >= stepStateEnd || st.undo >= undoStateEnd || st.stalled > Compensate || st.undo != undoNone && !comp {
+		r.fail("unknown state of a step")
+	}
+	st.started = r.milli(0)
+	st.ended = r.milli(0)
+	st.worker = r.string()
+	st.output = r.payload()
+	if fail {
+		st.fail = &failure{code: r.string(), message: r.string(), stack: r.string()}
+	}
+	r.task(&st.action)
+	if comp {
+		st.comp = &task{}
+		r.task(st.comp)
+	}
+}
+
+func (r *reader) task(t *task) {
+	r.flags(&t.outstanding, &t.waiting, &t.ordered)
+	t.deaths = r.byte()
+	for _, p := range [...]*uint32{&t.generation, &t.attempt, &t.total, &t.round, &t.unknown, &t.lost} {
+		*p = uint32(r.upTo(1<<32-1, "count"))
+	}
+	t.roundAt = r.milli(0)
+	t.scheduled = r.milli(0)
+	t.retryAt = r.milli(0)
+	t.input = r.payload()
+}
+
+// payload is bytes, nil if there are none.
+func (r *reader) payload() []byte {
+	if p := r.bytes(); len(p) > 0 {
+		return p
+	}
+	return nil
+}

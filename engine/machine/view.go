@@ -1,0 +1,96 @@
+package machine
+
+import "time"
+
+// StepView is a step as users see it.
+type StepView struct {
+	// State is one of pending, running, retrying, succeeded, skipped, failed,
+	// unknown, compensating, compensated, stalled, waived, resolved. A running
+	// step has an attempt outstanding; whether that waits for a worker or is
+	// with one, the shell knows.
+	State string
+
+	Attempts             int    // of the action
+	CompensationAttempts int    //
+	Generation           uint32 // of the task of Phase; 0 if there is none yet
+
+	// Phase is what the step is at, or was at last: Action or Compensate.
+	Phase Phase
+	// Attempt is the number of its last attempt; Outstanding, whether that is
+	// yet to be answered.
+	Attempt     uint32
+	Outstanding bool
+
+	Output  []byte // of the action; empty is null
+	Worker  string // that answered last
+	Code    string // of the last failure, as are Message and Stack
+	Message string
+	Stack   string
+
+	NextAttempt time.Time // zero: none is waiting
+	Started     time.Time // first attempt of the action
+	Ended       time.Time // when it came to its State; zero while it is under way
+}
+
+// StepView returns step i, 0 <= i < number of steps, as users see it.
+func (s *State) StepView(i int) StepView {
+	st := &s.steps[i]
+	v := StepView{
+		State: s.word(i), Attempts: int(st.action.total), Output: st.output, Worker: st.worker,
+		Phase: Action, Started: fromMilli(st.started), Ended: fromMilli(st.ended),
+	}
+	t := &st.action
+	if st.comp != nil {
+		v.CompensationAttempts = int(st.comp.total)
+		v.Phase = Compensate
+		t = st.comp
+	}
+	v.Generation, v.Attempt, v.Outstanding = t.generation, t.attempt, t.outstanding
+	if st.fail != nil {
+		v.Code, v.Message, v.Stack = st.fail.code, st.fail.message, st.fail.stack
+	}
+	if t.waiting && !s.status.Final() {
+		v.NextAttempt = fromMilli(t.retryAt)
+	}
+	if st.state == stepActive || st.undo == undoActive || st.stalled != 0 {
+		v.Ended = time.Time{}
+	}
+	return v
+}
+
+// word is the state of step i in the words of the API.
+func (s *State) word(i int) string {
+	st := &s.steps[i]
+	if st.stalled != 0 {
+		return "stalled"
+	}
+	switch st.undo {
+	case undoActive:
+		return "compensating"
+	case undoDone:
+		return "compensated"
+	case undoWaived:
+		return "waived"
+	case undoResolved:
+		return "resolved"
+	}
+	switch st.state {
+	case stepActive:
+		if st.action.waiting {
+			return "retrying"
+		}
+		return "running"
+	case stepSucceeded:
+		if st.resolved {
+			return "resolved"
+		}
+		return "succeeded"
+	case stepSkipped:
+		return "skipped"
+	case stepFailed:
+		return "failed"
+	case stepUnknown:
+		return "unknown"
+	}
+	return "pending"
+}
