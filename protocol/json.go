@@ -245,6 +245,7 @@ func (h *Heartbeat) check() error {
 		c.fail("sequence", "is missing or 0")
 	}
 	c.peers("received", h.Received)
+	c.peers("floor", h.Floor)
 	c.held("queued", h.Queued)
 	c.held("running", h.Running)
 	c.held("finished", h.Finished)

@@ -152,6 +152,10 @@ type Heartbeat struct {
 	// Received is, by orchestrator incarnation, the highest task sequence
 	// number that has arrived.
 	Received map[string]uint64 `json:"received,omitempty"`
+	// Floor is, by orchestrator incarnation, the lowest number that a result
+	// from now on may have: lower ones are durable, or went to another owner
+	// of their shard and will not come.
+	Floor    map[string]uint64 `json:"floor,omitempty"`
 	Queued   []Held            `json:"queued,omitempty"`
 	Running  []Held            `json:"running,omitempty"`
 	Finished []Held            `json:"finished,omitempty"` // answered, not yet known durable

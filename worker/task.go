@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/protocol"
+)
+
+// TaskInfo is what a handler may know of the task that it performs.
+type TaskInfo struct {
+	RunID    string
+	Workflow string
+	Step     string // its name
+	Service  string
+	Type     string
+	Phase    protocol.Phase
+	// Generation starts at 1 and grows when an operator retries with other
+	// input. Attempt starts at 1.
+	Generation uint32
+	Attempt    uint32
+	// IdempotencyKey is run/step/phase/generation: the same on every attempt.
+	IdempotencyKey string
+	RoutingKey     string
+	Shard          uint32
+	Epoch          uint64
+	Worker         string    // id of the worker that performs it
+	Deadline       time.Time // when the context ends
+	NotAfter       time.Time // no attempt with this message starts later; zero: no bound
+	Trace          string    // W3C traceparent, or empty
+}
+
+// TaskFrom returns the task that a handler's context belongs to; the zero
+// TaskInfo if it belongs to none.
+func TaskFrom(ctx context.Context) TaskInfo {
+	if t, ok := ctx.Value(infoKey{}).(*task); ok {
+		return t.info()
+	}
+	if info, ok := ctx.Value(infoKey{}).(TaskInfo); ok {
+		return info
+	}
+	return TaskInfo{}
+}
+
+// WithTask returns a context from which [TaskFrom] returns info, for tests of
+// handlers.
+func WithTask(ctx context.Context, info TaskInfo) context.Context {
+	return context.WithValue(ctx, infoKey{}, info)
+}
+
+type infoKey struct{}
+
+// state is what became of a task here.
+type state uint8
+
+const (
+	queued state = iota + 1
+	running
+	finished // answered, not yet known durable
+	gone     // durable, or dropped: of no interest any more
+)
+
+// taskKey tells attempts apart, also those of different stores behind one
+// broker.
+type taskKey struct {
+	protocol.TaskID
+	run string
+}
+
+// task is one attempt at this worker. Its fields are guarded by Worker.mu,
+// apart from: msg, which does not change; and, while it runs, result and
+// payload, which belong to its executor.
+//
+// It is its handler's context as well, which spares an allocation.
+type task struct {
+	context.Context // nil until it runs
+	msg             *protocol.Task
+	worker          string
+	handler         *handler
+	state           state
+	started         time.Time
+	cancel          context.CancelFunc
+	cancelled       bool
+
+	result *protocol.Result // immutable once the task is finished
+	first  protocol.Result  // what result points to, unless it was renumbered
+	to     *peer            // awaits the result
+	inBox  bool             // in the outbox
+	sent   time.Time        // last; zero: not sent, or known not to have arrived
+}
+
+func (t *task) key() taskKey { return taskKey{t.msg.TaskID, t.msg.RunID} }
+
+// Value implements context.Context.
+func (t *task) Value(key any) any {
+	if key == (infoKey{}) {
+		return t
+	}
+	return t.Context.Value(key)
+}
+
+func (t *task) info() TaskInfo {
+	m := t.msg
+	deadline, _ := t.Deadline()
+	return TaskInfo{
+		RunID: m.RunID, Workflow: m.Workflow, Step: m.StepName, Service: m.Service, Type: m.Type,
+		Phase: m.Phase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
+		RoutingKey: m.RoutingKey, Shard: m.Shard, Epoch: m.Epoch, Worker: t.worker,
+		Deadline: deadline, NotAfter: m.NotAfter, Trace: m.Trace,
+	}
+}
+
+// margin is how long before its lease ends a handler's context does, so that
+// the answer still arrives in time.
+func margin(timeout time.Duration) time.Duration {
+	return min(timeout/20, time.Second)
+}
+
+// answer fills in the result. The caller owns the task.
+func (t *task) answer(v verdict, message string, payload []byte, took time.Duration) {
+	m := t.msg
+	t.first = protocol.Result{
+		TaskID: m.TaskID, RunID: m.RunID, StepName: m.StepName, Shard: m.Shard, Worker: t.worker,
+		Outcome: v.outcome, Retryable: v.retryable, Code: clip(v.code, protocol.MaxCodeBytes),
+		Message: clip(message, protocol.MaxMessageBytes), Stack: v.stack,
+		Duration: took, Trace: m.Trace, Payload: payload,
+	}
+	t.result = &t.first
+}
+
+// refusal is an answer without having run: no effect.
+func (t *task) refusal(code, message string, retryable bool) {
+	t.answer(verdict{outcome: protocol.OutcomeFailed, retryable: retryable, code: code}, message, nil, 0)
+}
+
+func (t *task) size() int64 {
+	r := t.result
+	return int64(len(r.Payload) + len(r.Message) + len(r.Stack))
+}
