@@ -21,11 +21,11 @@ const (
 	DefaultConcurrency  = 16
 	MaxConcurrency      = 10_000
 	DefaultWeight       = 100
-	MaxWeight           = 10_000
+	MaxWeight           = 1_000
 	DefaultDrainTimeout = 30 * time.Second
 	MaxDuration         = 24 * time.Hour
 	DefaultMaxResponse  = 1 << 20
-	MaxMaxResponse      = 64 << 20
+	MaxMaxResponse      = 16 << 20
 )
 
 // ErrInvalid is matched by every [Invalid].

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ringmaster-dev/ringmaster/cmd/worker/config"
+)
+
+const long = `worker joins services that speak HTTP to Ringmaster. It takes the tasks of one
+service from the broker and performs each by calling an endpoint.
+
+The configuration file says which task type goes to which endpoint:
+
+  broker: amqp://guest:guest@127.0.0.1:5672/   # or --broker, or RINGMASTER_BROKER
+  service: deliveries
+  tasks:
+    deliveries.ship:
+      url: http://127.0.0.1:8083/shipments
+
+These settings may be added; the values shown are the defaults:
+
+  namespace: ringmaster        # as on the orchestrator
+  name: relay-1                # place on the ring; default: made anew at each start
+  concurrency: 16              # calls side by side
+  weight: 100                  # share of the ring
+  drain_timeout: 30s           # how long calls may go on after SIGTERM
+  tasks:
+    deliveries.ship:
+      method: POST             # or PUT, PATCH, DELETE
+      timeout: 10s             # default: the step's own timeout alone
+      headers: {Authorization: "Bearer ${TOKEN}"}   # ${...}: from the environment
+      success: ["2xx"]         # the body, JSON, becomes the step's output
+      retry: [408, 425, 429, 503]     # no effect, another attempt may help
+      unknown: ["3xx", "5xx"]  # may have had an effect: asked again
+      max_response_bytes: 1048576
+                               # any other 4xx is final: the saga turns back
+
+The endpoint gets the payload as its body, and these headers:
+
+  Idempotency-Key   the same on every attempt; the endpoint takes effect once
+                    under it and gives the same answer again
+  RM-Run-Id, RM-Workflow, RM-Step, RM-Task-Type, RM-Phase, RM-Attempt
+  traceparent       W3C trace context, where there is one
+
+A request that was not sent (no connection) counts as failed without effect. One
+that was sent and got no answer may have had an effect: it is sent again under
+the same key. A compensation may come although its action never took effect, and
+even before it: then the endpoint does nothing, answers success, and refuses the
+action (a 409 will do) should it still come.`
+
+const examples = `  worker --config deliveries.yaml --check     # say what is wrong with the file
+  worker --config deliveries.yaml
+  worker --config deliveries.yaml --metrics-listen 127.0.0.1:9464`
+
+type flags struct {
+	config, broker, metricsListen, logLevel, logFormat string
+	check                                              bool
+}
+
+type usageError struct{ error }
+
+func isUsage(err error) bool {
+	var u usageError
+	return errors.As(err, &u)
+}
+
+func newCommand() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:           "worker --config FILE",
+		Short:         "Relay tasks to HTTP endpoints",
+		Long:          long,
+		Example:       examples,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unexpected argument %q; see worker --help", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return start(cmd, f) },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see worker --help", err)}
+	})
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVarP(&f.config, "config", "c", "", "configuration `file`")
+	fs.BoolVar(&f.check, "check", false, "check the configuration file and exit")
+	fs.StringVar(&f.broker, "broker", "", "`URL` of the broker; goes before RINGMASTER_BROKER, which goes before the file")
+	fs.StringVar(&f.metricsListen, "metrics-listen", "", "serve /metrics and /healthz at this `address`, such as 127.0.0.1:9464")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	cmd.AddCommand(&cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintf(cmd.OutOrStdout(), "worker %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		},
+	})
+	return cmd
+}
+
+func start(cmd *cobra.Command, f flags) error {
+	if f.config == "" {
+		return usageError{errors.New("--config FILE is required; see worker --help")}
+	}
+	logger, err := newLogger(cmd, f)
+	if err != nil {
+		return usageError{err}
+	}
+	cfg, err := config.Load(f.config, os.LookupEnv)
+	if err != nil {
+		if errors.Is(err, config.ErrInvalid) {
+			return fmt.Errorf("the configuration has faults:\n%w", err)
+		}
+		return err
+	}
+	if broker := firstOf(f.broker, os.Getenv("RINGMASTER_BROKER")); broker != "" {
+		if rule := config.CheckBroker(broker); rule != "" {
+			return usageError{errors.New("--broker or RINGMASTER_BROKER " + rule)}
+		}
+		cfg.Broker = broker
+	}
+	if f.check {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: good: service %s, %d task types\n", f.config, cfg.Service, len(cfg.Tasks))
+		return nil
+	}
+	if cfg.Broker == "" {
+		return usageError{errors.New("no broker: set broker in the file, RINGMASTER_BROKER or --broker")}
+	}
+	return serve(cmd.Context(), cfg, f.metricsListen, logger)
+}
+
+func newLogger(cmd *cobra.Command, f flags) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level: must be debug, info, warn or error, is %q", f.logLevel)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
+	}
+	return nil, fmt.Errorf("--log-format: must be text or json, is %q", f.logFormat)
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// version is that of the module, as the build recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
