@@ -102,12 +102,6 @@ func (v *validator) expression(w *Workflow, step int, field, text string, want w
 			v.fault(step, field, RuleReference, "steps.%s.output cannot be seen here: %s%s", r.name, why, r.at())
 			continue
 		}
-		if at, found := slices.BinarySearch(e.names, r.name); !found {
-			e.names = slices.Insert(e.names, at, r.name)
-			e.refs = slices.Insert(e.refs, at, i)
-		}
-	}
-	if len(e.refs) > 0 {
 		w.readsOutputs = true
 	}
 	if program == nil {

@@ -10,9 +10,6 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
-	"cel.dev/cel-go/common/types/traits"
-	"cel.dev/cel-go/interpreter"
 )
 
 // EvaluationCostLimit bounds the cost of one evaluation in CEL's units: about
@@ -28,8 +25,6 @@ type expression struct {
 	field   string
 	text    string
 	program cel.Program
-	names   []string // the steps it refers to, ascending
-	refs    []int    // their indexes, in the order of names
 }
 
 // stepExpressions are those of one step; nil where there is none.
@@ -159,38 +154,6 @@ func place(l common.Location) string {
 		return ""
 	}
 	return fmt.Sprintf("line %d, column %d: ", l.Line(), l.Column()+1)
-}
-
-// orderMaps makes the maps that an expression writes iterate in the order of
-// their keys, since Go's own maps would come out differently every time.
-func orderMaps(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
-	if c, ok := i.(interpreter.InterpretableConstructor); ok && c.Type() == types.MapType {
-		return mapLiteral{i}, nil
-	}
-	if c, ok := i.(interpreter.InterpretableConst); ok {
-		if m, ok := c.Value().(traits.Mapper); ok {
-			return interpreter.NewConstValue(i.ID(), ordered{m}), nil
-		}
-	}
-	return i, nil
-}
-
-type mapLiteral struct {
-	interpreter.InterpretableV2
-}
-
-// Exec implements interpreter.InterpretableV2.
-func (m mapLiteral) Exec(frame *interpreter.ExecutionFrame) ref.Val {
-	v := m.InterpretableV2.Exec(frame)
-	if mapper, ok := v.(traits.Mapper); ok {
-		return ordered{mapper}
-	}
-	return v
-}
-
-// Eval implements interpreter.Interpretable.
-func (m mapLiteral) Eval(vars interpreter.Activation) ref.Val {
-	return interpreter.EvalActivation(vars, m.Exec)
 }
 
 // quoted joins names for a message.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -38,14 +37,14 @@ func (e *jsonError) Error() string {
 // interfaces in between, integers exact, objects ordered by key, so that
 // whatever is computed from them is the same every time.
 type decoder struct {
-	data   []byte
+	data   string // strings without escapes are parts of it
 	pos    int
 	strict bool // refuse duplicate keys and invalid UTF-8
 }
 
 // decodeJSON decodes a whole JSON text; an empty one is null.
 func decodeJSON(data []byte, strict bool) (ref.Val, error) {
-	d := decoder{data: data, strict: strict}
+	d := decoder{data: string(data), strict: strict}
 	d.space()
 	if d.pos == len(data) && !strict {
 		return types.NullValue, nil
@@ -111,12 +110,12 @@ func (d *decoder) value(depth int) (ref.Val, error) {
 }
 
 func (d *decoder) char() rune {
-	r, _ := utf8.DecodeRune(d.data[d.pos:])
+	r, _ := utf8.DecodeRuneInString(d.data[d.pos:])
 	return r
 }
 
 func (d *decoder) word(w string) error {
-	if len(d.data)-d.pos < len(w) || string(d.data[d.pos:d.pos+len(w)]) != w {
+	if !strings.HasPrefix(d.data[d.pos:], w) {
 		return d.fault("expected %s", w)
 	}
 	d.pos += len(w)
@@ -132,6 +131,8 @@ func (d *decoder) object(depth int) (ref.Val, error) {
 		return o, nil
 	}
 	ordered := true
+	o.keys = make([]string, 0, 4)
+	o.vals = make([]ref.Val, 0, 4)
 	for {
 		d.space()
 		if d.pos == len(d.data) || d.data[d.pos] != '"' {
@@ -215,8 +216,7 @@ func (d *decoder) next(closing byte) (more bool, err error) {
 	return false, d.fault("expected ',' or '%c'", closing)
 }
 
-// text reads a string. One without escapes is copied as it is; the rest is
-// left to the standard library.
+// text reads a string. One with escapes is left to the standard library.
 func (d *decoder) text() (string, error) {
 	start := d.pos
 	plain := true
@@ -226,7 +226,7 @@ func (d *decoder) text() (string, error) {
 			d.pos = i + 1
 			token := d.data[start:d.pos]
 			if plain {
-				return string(token[1 : len(token)-1]), nil
+				return token[1 : len(token)-1], nil
 			}
 			return d.unescape(start, token)
 		case c == '\\':
@@ -242,16 +242,17 @@ func (d *decoder) text() (string, error) {
 	return "", d.fault("unexpected end of JSON in a string")
 }
 
-func (d *decoder) unescape(start int, token []byte) (string, error) {
-	if d.strict && !utf8.Valid(token) {
+func (d *decoder) unescape(start int, token string) (string, error) {
+	valid := utf8.ValidString(token)
+	if d.strict && !valid {
 		d.pos = start
 		return "", d.fault("a string that is not valid UTF-8")
 	}
-	if !slices.Contains(token, '\\') && utf8.Valid(token) {
-		return string(token[1 : len(token)-1]), nil
+	if valid && strings.IndexByte(token, '\\') < 0 {
+		return token[1 : len(token)-1], nil
 	}
 	var s string
-	if err := json.Unmarshal(token, &s); err != nil {
+	if err := json.Unmarshal([]byte(token), &s); err != nil {
 		d.pos = start
 		return "", d.fault("malformed string: %v", err)
 	}
@@ -286,7 +287,7 @@ func (d *decoder) number() (ref.Val, error) {
 			return nil, d.fault("expected a digit in the exponent")
 		}
 	}
-	token := string(d.data[start:d.pos])
+	token := d.data[start:d.pos]
 	if whole {
 		if i, err := strconv.ParseInt(token, 10, 64); err == nil {
 			return types.Int(i), nil

@@ -26,27 +26,39 @@ var _ traits.Foldable = (*object)(nil)
 // order sorts by key. Of equal keys the last one written stays; one that was
 // there more than once is returned.
 func (o *object) order() (duplicate string, found bool) {
-	at := make([]int, len(o.keys))
-	for i := range at {
-		at[i] = i
-	}
-	sort.SliceStable(at, func(a, b int) bool { return o.keys[at[a]] < o.keys[at[b]] })
-	keys := make([]string, 0, len(at))
-	vals := make([]ref.Val, 0, len(at))
-	for _, i := range at {
-		if n := len(keys); n > 0 && keys[n-1] == o.keys[i] {
-			vals[n-1] = o.vals[i]
+	sort.Stable((*byKey)(o))
+	n := 0
+	for i := range o.keys {
+		if n > 0 && o.keys[n-1] == o.keys[i] {
+			n--
 			duplicate, found = o.keys[i], true
-			continue
 		}
-		keys = append(keys, o.keys[i])
-		vals = append(vals, o.vals[i])
+		o.keys[n], o.vals[n] = o.keys[i], o.vals[i]
+		n++
 	}
-	o.keys, o.vals = keys, vals
+	o.keys, o.vals = o.keys[:n], o.vals[:n]
 	return duplicate, found
 }
 
+// byKey sorts an object in place.
+type byKey object
+
+func (o *byKey) Len() int           { return len(o.keys) }
+func (o *byKey) Less(a, b int) bool { return o.keys[a] < o.keys[b] }
+func (o *byKey) Swap(a, b int) {
+	o.keys[a], o.keys[b] = o.keys[b], o.keys[a]
+	o.vals[a], o.vals[b] = o.vals[b], o.vals[a]
+}
+
 func (o *object) get(key string) (ref.Val, bool) {
+	if len(o.keys) <= 8 { // faster than a search
+		for i, k := range o.keys {
+			if k == key {
+				return o.vals[i], true
+			}
+		}
+		return nil, false
+	}
 	if i, ok := slices.BinarySearch(o.keys, key); ok {
 		return o.vals[i], true
 	}

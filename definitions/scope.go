@@ -137,7 +137,7 @@ func (sc *Scope) json(e *expression) ([]byte, error) {
 }
 
 func (sc *Scope) eval(e *expression) (ref.Val, error) {
-	v, _, err := e.program.Eval(activation{sc: sc, e: e})
+	v, _, err := e.program.Eval((*activation)(sc))
 	if err != nil {
 		return nil, e.fail(err)
 	}
@@ -148,29 +148,62 @@ func (e *expression) fail(err error) error {
 	return &EvalError{Step: e.step, Field: e.field, Expression: e.text, Err: err}
 }
 
-// activation gives one expression its variables.
-type activation struct {
-	sc *Scope
-	e  *expression
-}
+// activation gives expressions their variables.
+type activation Scope
 
 // ResolveName implements cel.Activation.
-func (a activation) ResolveName(name string) (any, bool) {
+func (a *activation) ResolveName(name string) (any, bool) {
 	switch name {
 	case "input":
-		return a.sc.decodedInput(), true
+		return (*Scope)(a).decodedInput(), true
 	case "steps":
-		o := &object{keys: a.e.names, vals: make([]ref.Val, len(a.e.refs))}
-		for i, step := range a.e.refs {
-			o.vals[i] = a.sc.step(step)
-		}
-		return o, true
+		return stepsVar{noSteps, (*Scope)(a)}, true
 	}
 	return nil, false
 }
 
 // Parent implements cel.Activation.
-func (a activation) Parent() cel.Activation { return nil }
+func (a *activation) Parent() cel.Activation { return nil }
+
+// stepsVar is the variable steps. What was validated asks it for single steps
+// by name and for nothing else, so the rest is an empty map's.
+type stepsVar struct {
+	*object
+	sc *Scope
+}
+
+var noSteps = &object{}
+
+// FindStringKey is the interpreter's short way to a step.
+func (s stepsVar) FindStringKey(name string) (any, bool) {
+	i, ok := s.sc.w.index[name]
+	if !ok {
+		return nil, false
+	}
+	return s.sc.step(i), true
+}
+
+// Find implements traits.Mapper.
+func (s stepsVar) Find(key ref.Val) (ref.Val, bool) {
+	name, ok := key.(types.String)
+	if !ok {
+		return nil, false
+	}
+	v, ok := s.FindStringKey(string(name))
+	if !ok {
+		return nil, false
+	}
+	return v.(ref.Val), true
+}
+
+// Get implements traits.Indexer.
+func (s stepsVar) Get(key ref.Val) ref.Val {
+	v, ok := s.Find(key)
+	if !ok {
+		return types.NewErr("no such key: %v", key)
+	}
+	return v
+}
 
 func (sc *Scope) decodedInput() ref.Val {
 	if sc.decoded == nil {
