@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// submission is what a shard hands to the committer: a part, and what may be
+// done once it is durable.
+type submission struct {
+	part    store.Part
+	effects effects
+	at      time.Duration // when it was handed over, by the engine's clock
+}
+
+// effects are done after the commit that calls for them, in this order.
+type effects struct {
+	shard    *shard
+	number   uint64 // of the shard's submission
+	settled  []settledResult
+	dispatch []offer
+	cancel   []cancelOrder
+	changed  []store.Run // rows whose status is another
+	replies  []func()
+}
+
+func (fx *effects) empty() bool {
+	return len(fx.settled)+len(fx.dispatch)+len(fx.cancel)+len(fx.changed)+len(fx.replies) == 0
+}
+
+// settledResult is a worker's result that is durable (or changes nothing).
+type settledResult struct {
+	worker string
+	seq    uint64
+}
+
+// committer makes one transaction of whatever the shards handed over during
+// the last one (group commit).
+type committer struct {
+	eng   *Engine
+	queue *mailbox[submission]
+	done  chan []submission
+}
+
+func newCommitter(e *Engine) *committer {
+	return &committer{eng: e, queue: newMailbox[submission](), done: make(chan []submission, 1)}
+}
+
+// run commits until ctx ends and everything handed over by then is durable.
+func (c *committer) run(ctx context.Context) error {
+	defer close(c.done)
+	var parts []store.Part
+	for {
+		stopping := false
+		select {
+		case <-c.queue.wake:
+		case <-ctx.Done():
+			stopping = true
+		}
+		for {
+			batch := c.queue.take(nil)
+			if len(batch) == 0 {
+				break
+			}
+			parts = parts[:0]
+			for i := range batch {
+				if p := &batch[i].part; len(p.Create)+len(p.Append)+len(p.Update) > 0 {
+					parts = append(parts, *p)
+				}
+			}
+			if err := c.commit(parts); err != nil {
+				return err
+			}
+			c.done <- batch
+		}
+		if stopping {
+			return nil
+		}
+	}
+}
+
+func (c *committer) commit(parts []store.Part) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	m := c.eng.metrics
+	began := time.Now()
+	errs, err := c.eng.cfg.Store.Commit(parts)
+	if err != nil {
+		m.storeErrors.Inc()
+		return fmt.Errorf("commit: %w", err)
+	}
+	records := 0
+	for i := range parts {
+		records += len(parts[i].Append)
+	}
+	m.commitSeconds.Observe(time.Since(began).Seconds())
+	m.commitRecords.Observe(float64(records))
+	for i, err := range errs {
+		if err != nil {
+			m.storeErrors.Inc()
+			if errors.Is(err, store.ErrStaleEpoch) {
+				return fmt.Errorf("shard %d is owned by another orchestrator: %w", parts[i].Shard, err)
+			}
+			return fmt.Errorf("commit of shard %d: %w", parts[i].Shard, err)
+		}
+	}
+	return nil
+}
+
+// perform does the effects of durable submissions, in order.
+func (c *committer) perform() {
+	e := c.eng
+	for batch := range c.done {
+		now := e.clock.since()
+		for i := range batch {
+			fx := &batch[i].effects
+			e.metrics.durableSeconds.Observe((now - batch[i].at).Seconds())
+			e.dispatcher.settled(fx.settled)
+			e.dispatcher.offer(fx.dispatch)
+			for _, o := range fx.cancel {
+				e.dispatcher.cancel(o)
+			}
+			for _, r := range fx.changed {
+				e.runChanged(r)
+			}
+			for _, reply := range fx.replies {
+				reply()
+			}
+			fx.shard.durable.Store(fx.number)
+		}
+		e.dispatcher.flush()
+	}
+}

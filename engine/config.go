@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// Config says what an engine works with. Store and Broker are required.
+type Config struct {
+	Store  store.Store
+	Broker broker.Broker
+
+	// Namespace prefixes every exchange and queue, so that deployments can
+	// share a broker. Letters, digits, '.', '_' and '-'; default "ringmaster".
+	Namespace string
+	// Node names this orchestrator in lists; default is the host's name.
+	Node string
+
+	// HeartbeatInterval is how often this orchestrator announces itself, and
+	// how often the rules for lost tasks are checked; default 1 s.
+	HeartbeatInterval time.Duration
+	// RecoveryGrace is how long, after a start, tasks that may be at a worker
+	// wait for that worker to report them before they are sent again. Zero is
+	// 5 s; negative is none at all, for brokers that live in this process.
+	RecoveryGrace time.Duration
+	// ReconnectGrace is how long, after the broker was away, workers that were
+	// known before may stay silent; default 15 s.
+	ReconnectGrace time.Duration
+	// TaskLifetime bounds how long after its dispatch a task may be started by
+	// a worker; default 24 h. Inbox rows must outlive it.
+	TaskLifetime time.Duration
+
+	Limits Limits
+
+	// Logger gets what an operator should know; default discards.
+	Logger *slog.Logger
+	// Registerer takes the engine's metrics; nil keeps them unregistered.
+	Registerer prometheus.Registerer
+}
+
+// Limits bound what the engine takes on. At a limit it refuses new work with a
+// clear answer and goes on with what it has. Zero fields are defaults.
+type Limits struct {
+	MaxPayloadBytes int // of an input or output; default 1 MiB
+	MaxUnfinished   int // runs that have not ended; default 1,000,000
+	MaxStarting     int // starts not yet durable; default 16,384
+	MaxResidentRuns int // runs held in memory (a cache); default 10,000
+	MaxWaitingTasks int // waiting tasks held whole, per task type; beyond, only their keys; default 1,024
+	MaxTags         int // default 16
+	MaxBatch        int // starts in one call; default 1,000
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&l.MaxPayloadBytes, 1<<20)
+	def(&l.MaxUnfinished, 1_000_000)
+	def(&l.MaxStarting, 16_384)
+	def(&l.MaxResidentRuns, 10_000)
+	def(&l.MaxWaitingTasks, 1_024)
+	def(&l.MaxTags, 16)
+	def(&l.MaxBatch, 1_000)
+	return l
+}
+
+func (c Config) withDefaults() Config {
+	if c.Namespace == "" {
+		c.Namespace = "ringmaster"
+	}
+	if c.Node == "" {
+		c.Node, _ = os.Hostname()
+		if c.Node == "" {
+			c.Node = "orchestrator"
+		}
+	}
+	if c.HeartbeatInterval == 0 {
+		c.HeartbeatInterval = time.Second
+	}
+	switch {
+	case c.RecoveryGrace == 0:
+		c.RecoveryGrace = 5 * time.Second
+	case c.RecoveryGrace < 0:
+		c.RecoveryGrace = 0
+	}
+	if c.ReconnectGrace == 0 {
+		c.ReconnectGrace = 15 * time.Second
+	}
+	if c.TaskLifetime == 0 {
+		c.TaskLifetime = 24 * time.Hour
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Limits = c.Limits.withDefaults()
+	return c
+}
+
+func (c Config) validate() error {
+	var faults []error
+	if c.Store == nil {
+		faults = append(faults, errors.New("Store: is required"))
+	}
+	if c.Broker == nil {
+		faults = append(faults, errors.New("Broker: is required"))
+	}
+	if len(c.Namespace) > 64 {
+		faults = append(faults, errors.New("Namespace: at most 64 bytes"))
+	}
+	for _, r := range c.Namespace {
+		if !nameRune(r) {
+			faults = append(faults, fmt.Errorf("Namespace: %q is not a letter, digit, '.', '_' or '-'", r))
+			break
+		}
+	}
+	if c.HeartbeatInterval < 10*time.Millisecond || c.HeartbeatInterval > time.Minute {
+		faults = append(faults, errors.New("HeartbeatInterval: must be between 10 ms and 1 min"))
+	}
+	l := c.Limits
+	for _, v := range []struct {
+		name  string
+		value int
+	}{
+		{"MaxPayloadBytes", l.MaxPayloadBytes}, {"MaxUnfinished", l.MaxUnfinished},
+		{"MaxStarting", l.MaxStarting}, {"MaxResidentRuns", l.MaxResidentRuns},
+		{"MaxWaitingTasks", l.MaxWaitingTasks}, {"MaxTags", l.MaxTags}, {"MaxBatch", l.MaxBatch},
+	} {
+		if v.value < 1 {
+			faults = append(faults, fmt.Errorf("Limits.%s: must be at least 1", v.name))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func nameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
+}

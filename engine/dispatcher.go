@@ -1,0 +1,315 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/ring"
+)
+
+// classKey names the tasks that can go to the same workers by the same policy.
+type classKey struct {
+	service, typ string
+	place        definitions.Placement
+}
+
+// class is a group of tasks with one ring and one queue.
+type class struct {
+	key     classKey
+	members []*peer    // workers that take such tasks now, in the ring's order
+	ring    *ring.Ring // over members
+	waiting fifo
+	// strict queues hold what must go to one worker only, until it has credit
+	// or the ring changes (placement Ring).
+	strict map[*peer]*fifo
+	whole  int // entries waiting that hold their task
+}
+
+func (c *class) depth() int {
+	n := c.waiting.len()
+	for _, q := range c.strict {
+		n += q.len()
+	}
+	return n
+}
+
+// offer is a task that may go to a worker.
+type offer struct {
+	entry
+	class *class
+}
+
+// sent is a task at a worker, or on its way to one.
+type sent struct {
+	entry
+	class   *class
+	queue   string        // that it was published to; "" while it has not been
+	seq     uint64        // 0 while it has not been published
+	adopted bool          // sent by an earlier incarnation; the worker listed it
+	queued  bool          // the worker's last heartbeat listed it as not yet started
+	running bool          // ... as started
+	missing int           // heartbeats in a row that should have listed it
+	dropped bool          // no longer at this worker, as far as the run is concerned
+	timeout time.Duration // of an adopted task, whose task is not at hand
+}
+
+// assignment asks a shard to build the task of an entry that has a place.
+type assignment struct {
+	id   protocol.TaskID
+	peer *peer
+	sent *sent
+}
+
+// dispatcher places tasks on workers. It knows who is there, what each holds,
+// and what waits. One mutex guards it all; nothing under it blocks.
+type dispatcher struct {
+	eng *Engine
+
+	mu      sync.Mutex
+	classes map[classKey]*class
+	peers   map[string]*peer // by worker incarnation
+	marks   map[string]*watermark
+	dirty   []*peer // with something to publish
+	kick    chan struct{}
+	// limbo holds tasks of runs that were recovered, until a worker lists them
+	// or the grace is over.
+	limbo     map[protocol.TaskID]*limboTask
+	limboEnds time.Duration
+	connected bool // to the broker
+}
+
+type limboTask struct {
+	offer
+	timeout time.Duration
+	cancel  bool
+}
+
+func newDispatcher(e *Engine) *dispatcher {
+	return &dispatcher{
+		eng: e, classes: map[classKey]*class{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
+		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, connected: true,
+	}
+}
+
+// class returns the class of a step's tasks.
+func (d *dispatcher) class(step *definitions.Step, phase machine.Phase) *class {
+	key := classKey{service: step.Service, typ: step.Action, place: step.Placement}
+	if phase == machine.Compensate {
+		key.typ = step.Compensation
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.classes[key]
+	if c == nil {
+		c = &class{key: key, ring: &ring.Ring{}, strict: map[*peer]*fifo{}}
+		d.classes[key] = c
+		d.rebuildAll()
+	}
+	return c
+}
+
+// offer takes tasks that are durable: each goes to a worker, or waits.
+func (d *dispatcher) offer(offers []offer) {
+	if len(offers) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range offers {
+		d.place(offers[i].class, offers[i].entry)
+	}
+}
+
+// place sends a task to the worker that its policy names, or has it wait. What
+// waits already goes first.
+func (d *dispatcher) place(c *class, e entry) {
+	if c.waiting.len() == 0 {
+		if p := d.choose(c, e.hash); p != nil {
+			d.send(p, c, e)
+			return
+		}
+	}
+	d.wait(c, e)
+}
+
+// wait puts a task into its queue.
+func (d *dispatcher) wait(c *class, e entry) {
+	if e.task != nil {
+		if c.whole >= d.eng.cfg.Limits.MaxWaitingTasks {
+			e.task = nil
+		} else {
+			c.whole++
+		}
+	}
+	if c.key.place == definitions.Ring && len(c.members) > 0 {
+		p := c.members[c.ring.Lookup(e.hash)]
+		q := c.strict[p]
+		if q == nil {
+			q = &fifo{}
+			c.strict[p] = q
+		}
+		q.push(e)
+		return
+	}
+	c.waiting.push(e)
+}
+
+// choose returns a worker with credit for a key, or nil.
+func (d *dispatcher) choose(c *class, hash uint64) *peer {
+	total := 0
+	for _, p := range c.members {
+		if p.free() > 0 {
+			total += len(p.out)
+		}
+	}
+	i := c.ring.Choose(ring.Policy(c.key.place.String()), hash, c.load, total, ring.DefaultEpsilon)
+	if i < 0 || c.members[i].free() <= 0 {
+		return nil
+	}
+	return c.members[i]
+}
+
+// load is what a member has to do, as the ring counts.
+func (c *class) load(i int) int {
+	if p := c.members[i]; p.free() > 0 {
+		return len(p.out)
+	}
+	return ring.Full
+}
+
+// send gives a task to a worker; the sender publishes it.
+func (d *dispatcher) send(p *peer, c *class, e entry) {
+	s := &sent{entry: e, class: c}
+	p.out[e.id] = s
+	if e.task == nil {
+		d.eng.shardOf(e.id.Ref).inbox.put(message{ref: e.id.Ref, fetch: &assignment{id: e.id, peer: p, sent: s}})
+		return
+	}
+	d.publish(p, s)
+}
+
+func (d *dispatcher) publish(p *peer, s *sent) {
+	p.pending = append(p.pending, s)
+	d.mark(p)
+}
+
+func (d *dispatcher) mark(p *peer) {
+	if !p.dirty {
+		p.dirty = true
+		d.dirty = append(d.dirty, p)
+	}
+}
+
+// assign completes an assignment with the task that a shard built; nil means
+// that the attempt is no longer wanted.
+func (d *dispatcher) assign(a *assignment, task *protocol.Task) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a.sent.dropped || a.peer.out[a.id] != a.sent {
+		return
+	}
+	if task == nil {
+		delete(a.peer.out, a.id)
+		d.refill(a.peer)
+	} else {
+		a.sent.task = task
+		d.publish(a.peer, a.sent)
+	}
+	d.wakeSender()
+}
+
+// flush has the sender publish what was placed.
+func (d *dispatcher) flush() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wakeSender()
+}
+
+func (d *dispatcher) wakeSender() {
+	if len(d.dirty) == 0 {
+		return
+	}
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
+}
+
+// refill gives waiting tasks to a worker that has credit again, one class
+// after the other.
+func (d *dispatcher) refill(p *peer) {
+	if !p.ready() {
+		return
+	}
+	for idle := 0; p.free() > 0 && idle < len(p.classes); {
+		c := p.classes[p.turn%len(p.classes)]
+		p.turn++
+		switch q := c.strict[p]; {
+		case q != nil && q.len() > 0:
+			d.send(p, c, c.take(q))
+			idle = 0
+		case c.waiting.len() > 0:
+			e := c.take(&c.waiting)
+			if to := d.choose(c, e.hash); to != nil {
+				d.send(to, c, e)
+				idle = 0
+			} else {
+				d.wait(c, e)
+				idle++
+			}
+		default:
+			idle++
+		}
+	}
+}
+
+func (c *class) take(q *fifo) entry {
+	e := q.pop()
+	if e.task != nil {
+		c.whole--
+	}
+	return e
+}
+
+// rebuild makes a class's ring anew from the workers that are ready, and gives
+// what waits another chance.
+func (d *dispatcher) rebuild(c *class) {
+	c.members = c.members[:0:0]
+	var members []ring.Member
+	for _, p := range d.sortedPeers() {
+		if p.ready() && p.serves(c.key) {
+			c.members = append(c.members, p)
+			members = append(members, p.member())
+		}
+	}
+	next, err := c.ring.Update(members)
+	if err != nil {
+		// Heartbeats were checked when they were decoded.
+		d.eng.log.Error("ring not rebuilt", "service", c.key.service, "type", c.key.typ, "error", err)
+		next, c.members = &ring.Ring{}, nil
+	}
+	c.ring = next
+	for p, q := range c.strict {
+		q.drain(func(e entry) { c.waiting.push(e) })
+		delete(c.strict, p)
+	}
+	for n := c.waiting.len(); n > 0; n-- {
+		e := c.take(&c.waiting)
+		if p := d.choose(c, e.hash); p != nil {
+			d.send(p, c, e)
+			continue
+		}
+		d.wait(c, e)
+		if c.key.place != definitions.Ring {
+			// Nobody has credit. What was taken went to the back; so that the
+			// order stays, the rest follows it.
+			for n--; n > 0; n-- {
+				d.wait(c, c.take(&c.waiting))
+			}
+			return
+		}
+	}
+}

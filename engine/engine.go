@@ -1,0 +1,301 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/google/uuid"
+
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+)
+
+// Engine is one orchestrator. Make it with [New], then [Engine.Start] it; its
+// service methods are safe for concurrent use in between.
+type Engine struct {
+	cfg     Config
+	id      string // incarnation: new at every start
+	log     *slog.Logger
+	clock   clock
+	metrics *metrics
+
+	conn       broker.Conn
+	consumers  []broker.Consumer
+	workflows  *workflows
+	shards     []*shard
+	committer  *committer
+	dispatcher *dispatcher
+	waiters    *waiters
+
+	residentPerShard int
+	resident         atomic.Int64
+	unfinished       atomic.Int64
+	starting         atomic.Int64
+	hello            chan struct{}
+
+	background context.Context // ends with the engine; for reads that serve no caller
+	end        context.CancelFunc
+	tasks      sync.WaitGroup // goroutines other than the committer
+	commits    sync.WaitGroup
+	stopShards context.CancelFunc
+	stopCommit context.CancelFunc
+
+	mu      sync.Mutex
+	state   engineState
+	fatal   error
+	done    chan struct{}
+	stopped chan struct{}
+}
+
+type engineState uint8
+
+const (
+	stateNew engineState = iota
+	stateStarted
+	stateStopped
+)
+
+// New makes an engine. It fails only on a bad Config.
+func New(cfg Config) (*Engine, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("engine config: %w", err)
+	}
+	e := &Engine{
+		cfg: cfg, id: cfg.Node + "-" + uuid.NewString()[:8], clock: newClock(), waiters: newWaiters(),
+		hello: make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	e.log = cfg.Logger.With("orchestrator", e.id)
+	e.background, e.end = context.WithCancel(context.Background())
+	e.metrics = newMetrics(e)
+	e.workflows = newWorkflows(e)
+	e.dispatcher = newDispatcher(e)
+	e.committer = newCommitter(e)
+	e.residentPerShard = max(1, cfg.Limits.MaxResidentRuns/int(cfg.Store.Shards()))
+	return e, nil
+}
+
+// ID names this incarnation of the orchestrator.
+func (e *Engine) ID() string { return e.id }
+
+// Done is closed when the engine has failed and cannot go on (a commit failed,
+// or a shard was lost to another orchestrator); Err tells why. The process
+// should end, and be started again.
+func (e *Engine) Done() <-chan struct{} { return e.done }
+
+// Err is the failure that closed Done, or nil.
+func (e *Engine) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fatal
+}
+
+func (e *Engine) fail(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fatal == nil {
+		e.fatal = err
+		e.log.Error("the engine has failed", "error", err)
+		close(e.done)
+	}
+}
+
+// Start takes over the shards, recovers their unfinished runs, and begins to
+// serve. It returns once that is done. ctx bounds the start alone.
+func (e *Engine) Start(ctx context.Context) error {
+	e.mu.Lock()
+	if e.state != stateNew {
+		e.mu.Unlock()
+		return errors.New("engine: started before")
+	}
+	e.state = stateStarted
+	e.mu.Unlock()
+	if err := e.start(ctx); err != nil {
+		_ = e.Stop(context.WithoutCancel(ctx))
+		return err
+	}
+	return nil
+}
+
+func (e *Engine) start(ctx context.Context) error {
+	for id := range e.cfg.Store.Shards() {
+		epoch, lastRef, err := e.cfg.Store.Acquire(ctx, id, e.id)
+		if err != nil {
+			return fmt.Errorf("take over shard %d: %w", id, err)
+		}
+		e.shards = append(e.shards, newShard(e, id, epoch, lastRef))
+	}
+	began := time.Now()
+	if err := e.countRuns(ctx); err != nil {
+		return fmt.Errorf("count runs: %w", err)
+	}
+	if err := e.recover(ctx); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	e.log.Info("recovered", "unfinished", e.unfinished.Load(), "took", time.Since(began).Round(time.Millisecond))
+
+	conn, err := e.cfg.Broker.Open(ctx, broker.Options{
+		Name: "orchestrator " + e.id, OnReturn: e.onReturn, OnState: e.onBrokerState,
+		Logger: e.log, Registerer: e.cfg.Registerer,
+	})
+	if err != nil {
+		return fmt.Errorf("connect to the broker: %w", err)
+	}
+	e.conn = conn
+	e.dispatcher.limboEnds = e.clock.since() + e.cfg.RecoveryGrace
+	e.launch()
+	if err := e.subscribe(ctx); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	e.sayHello()
+	if e.cfg.RecoveryGrace == 0 {
+		e.dispatcher.sweep()
+	}
+	return nil
+}
+
+// launch starts the engine's goroutines.
+func (e *Engine) launch() {
+	shardCtx, stopShards := context.WithCancel(e.background)
+	commitCtx, stopCommit := context.WithCancel(e.background)
+	e.stopShards, e.stopCommit = stopShards, stopCommit
+	for _, s := range e.shards {
+		e.tasks.Go(func() {
+			if err := s.loop(shardCtx); err != nil && e.background.Err() == nil {
+				e.fail(fmt.Errorf("shard %d: %w", s.id, err))
+			}
+		})
+	}
+	e.commits.Go(func() {
+		if err := e.committer.run(commitCtx); err != nil {
+			e.fail(err)
+		}
+	})
+	e.commits.Go(e.committer.perform)
+	e.tasks.Go(func() { e.sendLoop(shardCtx) })
+	e.tasks.Go(func() { e.announceLoop(shardCtx) })
+}
+
+// Stop ends the engine gracefully: it takes no more work, makes durable what
+// it has decided, and leaves. Runs go on at the next start. ctx bounds the
+// wait. It may be called more than once, also after a failure.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.mu.Lock()
+	first := e.state != stateStopped
+	e.state = stateStopped
+	e.mu.Unlock()
+	if first {
+		go func() {
+			defer close(e.stopped)
+			e.stop(ctx)
+		}()
+	}
+	select {
+	case <-e.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop the engine: %w", context.Cause(ctx))
+	}
+}
+
+func (e *Engine) stop(ctx context.Context) {
+	for _, c := range e.consumers {
+		if err := c.Stop(ctx); err != nil {
+			e.log.Warn("subscription not stopped", "error", err)
+		}
+	}
+	if e.conn != nil && e.stopShards != nil {
+		e.announce(ctx, protocol.Announcement{Leaving: true})
+		e.stopShards()
+		e.tasks.Wait()
+		e.stopCommit()
+		e.commits.Wait()
+	}
+	e.waiters.close()
+	if e.conn != nil {
+		if err := e.conn.Close(ctx); err != nil {
+			e.log.Warn("broker connection not closed", "error", err)
+		}
+	}
+	e.end()
+}
+
+// serving tells whether the engine takes requests.
+func (e *Engine) serving() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.fatal != nil:
+		return &Error{Kind: KindUnavailable, Code: "failed", Message: "the orchestrator has failed and must be restarted", RetryAfter: time.Second, Err: e.fatal}
+	case e.state != stateStarted:
+		return errStopping()
+	}
+	return nil
+}
+
+func (e *Engine) onBrokerState(s broker.State) {
+	e.dispatcher.connection(s == broker.StateConnected)
+	if s == broker.StateConnected {
+		e.sayHello()
+	}
+}
+
+// sayHello has the announcer ask all workers what they hold.
+func (e *Engine) sayHello() {
+	select {
+	case e.hello <- struct{}{}:
+	default:
+	}
+}
+
+// countRuns sets what the limits and metrics count to what the store has.
+func (e *Engine) countRuns(ctx context.Context) error {
+	counts, err := e.cfg.Store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	for name, by := range counts {
+		series := e.metrics.workflow(name)
+		for status, n := range by {
+			if !status.Final() {
+				e.unfinished.Add(n)
+				series.runs[status].Set(float64(n))
+			}
+		}
+	}
+	return nil
+}
+
+// recover folds the unfinished runs of all shards, side by side.
+func (e *Engine) recover(ctx context.Context) error {
+	errs := make(chan error, len(e.shards))
+	slots := make(chan struct{}, 4)
+	for _, s := range e.shards {
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs <- s.recover(ctx)
+		}()
+	}
+	var all []error
+	for range e.shards {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// shardIndex is the shard of a run's number (see store.RefBase).
+func shardIndex(ref int64) uint32 { return uint32(ref >> 40) }
+
+func (e *Engine) shardOf(ref int64) *shard { return e.shards[shardIndex(ref)] }
+
+// shardFor is the shard of a run's id.
+func (e *Engine) shardFor(id string) *shard {
+	return e.shards[xxhash.Sum64String(id)%uint64(len(e.shards))]
+}

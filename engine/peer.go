@@ -1,0 +1,343 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/ring"
+)
+
+// silentAfter is the number of heartbeat intervals after which a worker that
+// says nothing counts as dead.
+const silentAfter = 3
+
+// timeoutGrace is how long past its timeout a task may be listed as running:
+// its worker cancels it before that, so then the worker is at fault.
+const timeoutGrace = 2 * time.Second
+
+// peer is a worker as this orchestrator knows it.
+type peer struct {
+	id, name, queue string
+	service, rel    string
+	types           []string
+	weight, credit  int
+	capacity        int
+	batches         bool
+	draining        bool
+	unreachable     bool // its queue is gone; it may come back with another
+	interval        time.Duration
+	heartbeat       uint64        // sequence number of the last one
+	seen            time.Duration // when that came, by the engine's clock
+	graceUntil      time.Duration // not counted as silent before
+
+	out     map[protocol.TaskID]*sent // tasks it has, or is about to be sent
+	pending []*sent                   // of these, what is to be published
+	cancels []protocol.TaskID
+	drain   bool // tell it to drain
+	seq     uint64
+	dirty   bool
+
+	classes []*class // that it is a member of
+	turn    int      // which class is next to be given credit
+}
+
+func (p *peer) ready() bool { return !p.draining && !p.unreachable }
+
+func (p *peer) free() int { return p.credit - len(p.out) }
+
+func (p *peer) serves(k classKey) bool {
+	return p.service == k.service && slices.Contains(p.types, k.typ)
+}
+
+// member is the worker's place on a ring: under its name, so that a restart
+// finds its old place; two workers of one name are told apart.
+func (p *peer) member() ring.Member {
+	return ring.Member{Name: p.name + "\x00" + p.id, Weight: min(max(p.weight, 1), ring.MaxWeight)}
+}
+
+func (p *peer) state(now time.Duration) string {
+	switch {
+	case p.unreachable:
+		return "unreachable"
+	case p.draining:
+		return "draining"
+	case now-p.seen > silentAfter*p.interval:
+		return "silent"
+	}
+	return "ready"
+}
+
+func (d *dispatcher) sortedPeers() []*peer {
+	peers := make([]*peer, 0, len(d.peers))
+	for _, p := range d.peers {
+		peers = append(peers, p)
+	}
+	slices.SortFunc(peers, func(a, b *peer) int { return cmp.Compare(a.id, b.id) })
+	return peers
+}
+
+// heard takes in a heartbeat.
+func (d *dispatcher) heard(hb *protocol.Heartbeat) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[hb.Worker]
+	if p == nil {
+		if hb.Leaving {
+			return
+		}
+		p = &peer{id: hb.Worker, out: map[protocol.TaskID]*sent{}}
+		d.peers[hb.Worker] = p
+		d.eng.log.Info("worker joined", "worker", hb.Worker, "service", hb.Service, "task_types", hb.TaskTypes)
+	} else if hb.Sequence <= p.heartbeat {
+		return
+	}
+	p.heartbeat, p.seen, p.interval = hb.Sequence, d.eng.clock.since(), time.Duration(hb.IntervalMS)*time.Millisecond
+	moved := p.queue != hb.Queue
+	changed := d.describe(p, hb)
+	d.reconcile(p, hb, moved)
+	if hb.Leaving {
+		d.forget(p, "left")
+		delete(d.marks, p.id)
+		return
+	}
+	if changed {
+		d.rebuildAll()
+	}
+	d.refill(p)
+	d.wakeSender()
+}
+
+// describe takes over what a worker says of itself, and tells whether that
+// changes any ring.
+func (d *dispatcher) describe(p *peer, hb *protocol.Heartbeat) bool {
+	draining := hb.Draining || hb.Leaving
+	changed := p.queue != hb.Queue || p.draining != draining || p.unreachable || p.weight != hb.Weight ||
+		p.name != hb.Name || p.service != hb.Service || !slices.Equal(p.types, hb.TaskTypes)
+	p.name, p.queue, p.service, p.rel, p.types = hb.Name, hb.Queue, hb.Service, hb.Release, hb.TaskTypes
+	p.weight, p.credit, p.capacity, p.draining, p.unreachable = hb.Weight, hb.Credit, hb.Capacity, draining, false
+	p.batches = slices.Contains(hb.Capabilities, protocol.CapabilityBatch)
+	return changed
+}
+
+// reconcile compares what a worker lists with what it was sent.
+func (d *dispatcher) reconcile(p *peer, hb *protocol.Heartbeat, moved bool) {
+	const queued, running, finished = 1, 2, 3
+	listed := make(map[protocol.TaskID]int8, len(hb.Queued)+len(hb.Running)+len(hb.Finished))
+	note := func(held []protocol.Held, as int8) {
+		for i := range held {
+			listed[held[i].TaskID] = as
+			d.adopt(p, held[i].TaskID)
+		}
+	}
+	note(hb.Queued, queued)
+	note(hb.Running, running)
+	note(hb.Finished, finished)
+	for i := range hb.Running {
+		d.checkAge(p, &hb.Running[i])
+	}
+	received := hb.Received[d.eng.id]
+	for id, s := range p.out {
+		as := listed[id]
+		s.queued, s.running = as == queued, as == running
+		switch {
+		case as != 0:
+			s.missing = 0
+		case s.seq == 0 && !s.adopted:
+			// Not published yet.
+		case s.seq > received && !s.adopted:
+			if moved && s.queue != hb.Queue {
+				d.move(p, s) // its queue vanished before it was received
+			}
+		case p.draining:
+			d.move(p, s) // dropped unstarted: what it runs or ran, it lists
+		default:
+			if s.missing++; s.missing > 1 {
+				d.lost(p, s, machine.LostVanished)
+			}
+		}
+	}
+}
+
+// adopt leaves a recovered task to the worker that says it has it.
+func (d *dispatcher) adopt(p *peer, id protocol.TaskID) {
+	l := d.limbo[id]
+	if l == nil {
+		return
+	}
+	delete(d.limbo, id)
+	p.out[id] = &sent{entry: l.entry, class: l.class, queue: p.queue, adopted: true, timeout: l.timeout}
+	if l.cancel {
+		p.cancels = append(p.cancels, id)
+		d.mark(p)
+	}
+}
+
+// checkAge gives up on a task that its worker should have cancelled by itself.
+func (d *dispatcher) checkAge(p *peer, h *protocol.Held) {
+	s := p.out[h.TaskID]
+	if s == nil {
+		return
+	}
+	timeout := s.timeout
+	if s.task != nil {
+		timeout = s.task.Timeout
+	}
+	if time.Duration(h.AgeMS)*time.Millisecond > timeout+timeoutGrace {
+		p.cancels = append(p.cancels, h.TaskID)
+		d.mark(p)
+		d.lost(p, s, machine.LostTimeout)
+	}
+}
+
+// move gives a task that was never started to whoever the ring names now.
+func (d *dispatcher) move(p *peer, s *sent) {
+	delete(p.out, s.id)
+	s.dropped = true
+	d.eng.metrics.moved.Inc()
+	d.place(s.class, s.entry)
+}
+
+// lost tells the run that an attempt will not answer.
+func (d *dispatcher) lost(p *peer, s *sent, why machine.LossReason) {
+	delete(p.out, s.id)
+	s.dropped = true
+	d.eng.metrics.lost.WithLabelValues(lossWord(why)).Inc()
+	d.postLost(s.id, why, p.id)
+}
+
+// lossWord is the label of a loss.
+func lossWord(why machine.LossReason) string {
+	switch why {
+	case machine.LostWorkerDied:
+		return "worker_died"
+	case machine.LostTimeout:
+		return "timeout"
+	}
+	return "vanished"
+}
+
+func (d *dispatcher) postLost(id protocol.TaskID, why machine.LossReason, worker string) {
+	d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Lost{
+		Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt,
+		Reason: why, Worker: worker,
+	}})
+}
+
+// forget removes a worker that left or died. What it had not been sent goes
+// elsewhere; the fate of the rest is unknown.
+func (d *dispatcher) forget(p *peer, how string) {
+	delete(d.peers, p.id)
+	p.unreachable = true
+	d.eng.log.Info("worker gone", "worker", p.id, "service", p.service, "how", how, "tasks", len(p.out))
+	d.rebuildAll()
+	for _, s := range p.out {
+		switch {
+		case s.seq == 0 && !s.adopted:
+			d.move(p, s)
+		case s.queued:
+			d.lost(p, s, machine.LostVanished) // it was in the queue when last heard of
+		default:
+			d.lost(p, s, machine.LostWorkerDied)
+		}
+	}
+}
+
+// sweep looks for workers that went silent, and ends the limbo of recovered
+// tasks. It runs once an interval.
+func (d *dispatcher) sweep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.eng.clock.since()
+	if d.connected {
+		for _, p := range d.sortedPeers() {
+			if now > p.graceUntil && now-p.seen > silentAfter*max(p.interval, d.eng.cfg.HeartbeatInterval) {
+				d.forget(p, "silent")
+			}
+		}
+	}
+	for worker, m := range d.marks {
+		if d.peers[worker] == nil && now-m.used > watermarkKept {
+			delete(d.marks, worker)
+		}
+	}
+	if len(d.limbo) > 0 && now >= d.limboEnds && d.connected {
+		d.endLimbo()
+	}
+	d.wakeSender()
+}
+
+// endLimbo sends recovered tasks that no worker listed.
+func (d *dispatcher) endLimbo() {
+	d.eng.log.Info("recovered tasks are sent again", "tasks", len(d.limbo))
+	for id, l := range d.limbo {
+		if l.cancel {
+			d.postLost(id, machine.LostVanished, "")
+		} else {
+			d.place(l.class, l.entry)
+		}
+	}
+	d.limbo = map[protocol.TaskID]*limboTask{}
+}
+
+// recovered takes tasks that may be at a worker already.
+func (d *dispatcher) recovered(tasks []limboTask) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range tasks {
+		tasks[i].doubtful = true
+		d.limbo[tasks[i].id] = &tasks[i]
+	}
+}
+
+// connection takes in that the broker came or went.
+func (d *dispatcher) connection(up bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if up && !d.connected {
+		now := d.eng.clock.since()
+		for _, p := range d.peers {
+			p.graceUntil = now + d.eng.cfg.ReconnectGrace
+		}
+		d.limboEnds = max(d.limboEnds, now+d.eng.cfg.RecoveryGrace)
+	}
+	d.connected = up
+	d.wakeSender()
+}
+
+// returned takes in that a message to a worker's queue came back: the queue is
+// gone. What the message held was not received by anybody.
+func (d *dispatcher) returned(queue string, ids []protocol.TaskID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.peers {
+		if p.queue == queue && !p.unreachable {
+			p.unreachable = true
+			d.eng.log.Warn("worker unreachable", "worker", p.id, "service", p.service)
+			d.rebuildAll()
+		}
+		for _, id := range ids {
+			if s := p.out[id]; s != nil && s.queue == queue {
+				d.move(p, s)
+			}
+		}
+	}
+	d.wakeSender()
+}
+
+func (d *dispatcher) rebuildAll() {
+	for _, p := range d.peers {
+		p.classes = p.classes[:0]
+	}
+	for _, c := range d.classes {
+		d.rebuild(c)
+	}
+	for _, c := range d.classes {
+		for _, p := range c.members {
+			p.classes = append(p.classes, c)
+		}
+	}
+	d.eng.metrics.ringRebuilds.Inc()
+}

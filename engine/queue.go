@@ -1,0 +1,90 @@
+package engine
+
+import "github.com/ringmaster-dev/ringmaster/protocol"
+
+// entry is a task that waits in the engine. Its task is nil where the queue is
+// long: then it is built again, from the run, when its turn comes.
+type entry struct {
+	id    protocol.TaskID
+	hash  uint64 // of the routing key
+	since int64  // Unix ms: when the attempt was decided
+	task  *protocol.Task
+	// doubtful: an earlier incarnation of this orchestrator may have sent the
+	// attempt to a worker that has not said so. That it failed at one worker
+	// then does not prove that it had no effect.
+	doubtful bool
+}
+
+const chunkSize = 256
+
+// fifo is a queue of entries that gives memory back as it shrinks.
+type fifo struct {
+	chunks [][]entry
+	head   int // index of the first entry within chunks[0]
+	length int
+}
+
+func (q *fifo) len() int { return q.length }
+
+func (q *fifo) push(e entry) {
+	if n := len(q.chunks); n == 0 || len(q.chunks[n-1]) == chunkSize {
+		// A first chunk starts small: most queues stay so.
+		c := make([]entry, 0, chunkSize)
+		if n == 0 {
+			c = make([]entry, 0, 4)
+		}
+		q.chunks = append(q.chunks, c)
+	}
+	last := &q.chunks[len(q.chunks)-1]
+	*last = append(*last, e)
+	q.length++
+}
+
+// pop takes the first entry; the queue must not be empty.
+func (q *fifo) pop() entry {
+	for {
+		c := q.chunks[0]
+		e := c[q.head]
+		c[q.head] = entry{}
+		if q.head++; q.head == len(c) {
+			q.chunks[0], q.head = nil, 0
+			if q.chunks = q.chunks[1:]; len(q.chunks) == 0 {
+				q.chunks = nil
+			}
+		}
+		if e.id.Attempt != 0 { // not a hole left by remove
+			q.length--
+			return e
+		}
+	}
+}
+
+// remove takes out the entry of a task, wherever it is in the queue. It costs
+// a scan; only cancels and queue timeouts pay it.
+func (q *fifo) remove(id protocol.TaskID) (entry, bool) {
+	for i, c := range q.chunks {
+		from := 0
+		if i == 0 {
+			from = q.head
+		}
+		for j := from; j < len(c); j++ {
+			if c[j].id == id {
+				e := c[j]
+				c[j] = entry{}
+				q.length--
+				if q.length == 0 {
+					q.chunks, q.head = nil, 0
+				}
+				return e, true
+			}
+		}
+	}
+	return entry{}, false
+}
+
+// drain empties the queue into f.
+func (q *fifo) drain(f func(entry)) {
+	for q.len() > 0 {
+		f(q.pop())
+	}
+}

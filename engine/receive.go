@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+)
+
+// subscribe starts to listen to workers and to requests.
+func (e *Engine) subscribe(ctx context.Context) error {
+	ns := e.cfg.Namespace
+	err := e.conn.Declare(ctx,
+		[]broker.Exchange{
+			{Name: protocol.ResultsExchange(ns), Kind: broker.Direct},
+			{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout},
+			{Name: protocol.AnnouncementsExchange(ns), Kind: broker.Fanout},
+		},
+		[]string{protocol.RequestsQueue(ns), protocol.DeadLettersQueue(ns)})
+	if err != nil {
+		return err
+	}
+	keys := make([]string, len(e.shards))
+	for i := range e.shards {
+		keys[i] = protocol.ShardKey(uint32(i))
+	}
+	for _, s := range []broker.Subscription{
+		{
+			Queue: ns + ".results." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onResults,
+			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.ResultsExchange(ns), Kind: broker.Direct}, Keys: keys}},
+		},
+		{
+			Queue: ns + ".heartbeats." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onHeartbeat,
+			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout}}},
+		},
+		{Queue: protocol.RequestsQueue(ns), Kind: broker.Shared, Prefetch: 256, Handler: e.onRequest},
+	} {
+		c, err := e.conn.Subscribe(ctx, s)
+		if err != nil {
+			return err
+		}
+		e.consumers = append(e.consumers, c)
+	}
+	return nil
+}
+
+// onResults hands workers' answers to the shards of their runs.
+func (e *Engine) onResults(dl broker.Delivery) {
+	results, bad, err := protocol.DecodeResults(&dl.Message)
+	if err != nil {
+		e.deadLetter(&dl.Message, dl.Exchange, err)
+		return
+	}
+	for _, b := range bad {
+		e.keepLetter(protocol.DeadLetterEntry(protocol.DeadLettersQueue(e.cfg.Namespace), &dl.Message, dl.Exchange, b), b.Err)
+	}
+	e.metrics.resultBatch.Observe(float64(len(results)))
+	dropped := e.dispatcher.answered(results)
+	for i := range results {
+		r := &results[i]
+		settled := settledResult{worker: r.Worker, seq: r.Seq}
+		if r.Ref <= 0 || int(shardIndex(r.Ref)) >= len(e.shards) || dropped[i] {
+			e.dispatcher.settled([]settledResult{settled})
+			continue
+		}
+		e.metrics.result(r)
+		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, settled: settled, input: machine.Result{
+			Step: int(r.Step), Phase: machine.Phase(r.Phase), Generation: r.Generation, Attempt: r.Attempt,
+			Outcome: machine.Outcome(r.Outcome), Retryable: r.Retryable, Code: r.Code, Message: r.Message,
+			Stack: r.Stack, Worker: r.Worker, Output: r.Payload,
+		}})
+	}
+}
+
+// answered takes the answered tasks off their workers. It turns a failure into
+// an unknown outcome where the attempt may have been at another worker before,
+// and marks as dropped the failures of attempts that another worker has now.
+func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var refill []*peer
+	for i := range results {
+		r := &results[i]
+		p := d.peers[r.Worker]
+		var s *sent
+		if p != nil {
+			s = p.out[r.TaskID]
+		}
+		doubtful := false
+		switch l := d.limbo[r.TaskID]; {
+		case s != nil:
+			doubtful = s.doubtful
+			delete(p.out, r.TaskID)
+			s.dropped = true
+			if len(refill) == 0 || refill[len(refill)-1] != p {
+				refill = append(refill, p)
+			}
+		case l != nil:
+			doubtful = true
+			delete(d.limbo, r.TaskID)
+		case r.Outcome == protocol.OutcomeFailed && d.elsewhere(r.TaskID):
+			if dropped == nil {
+				dropped = map[int]bool{}
+			}
+			dropped[i] = true
+		}
+		if doubtful && r.Outcome == protocol.OutcomeFailed {
+			r.Outcome = protocol.OutcomeUnknown
+		}
+	}
+	for _, p := range refill {
+		d.refill(p)
+	}
+	d.wakeSender()
+	return dropped
+}
+
+// elsewhere tells whether some worker has the attempt.
+func (d *dispatcher) elsewhere(id protocol.TaskID) bool {
+	for _, p := range d.peers {
+		if p.out[id] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// settled moves the watermarks of workers' results that are durable.
+func (d *dispatcher) settled(results []settledResult) {
+	if len(results) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.eng.clock.since()
+	for _, r := range results {
+		m := d.marks[r.worker]
+		if m == nil {
+			m = &watermark{}
+			d.marks[r.worker] = m
+		}
+		m.used = now
+		m.done(r.seq)
+	}
+}
+
+func (e *Engine) onHeartbeat(dl broker.Delivery) {
+	hb, err := protocol.DecodeHeartbeat(&dl.Message)
+	if err != nil {
+		e.metrics.poison.Inc()
+		e.log.Warn("heartbeat refused", "error", err)
+		return
+	}
+	e.dispatcher.heard(&hb)
+}
+
+// onReturn takes in that a message to a worker came back.
+func (e *Engine) onReturn(m broker.Message) {
+	var ids []protocol.TaskID
+	if m.Type == string(protocol.KindTask) {
+		tasks, _, _, err := protocol.DecodeTasks(&m)
+		if err != nil {
+			e.log.Error("a task of ours came back unreadable", "queue", m.Key, "error", err)
+		}
+		for i := range tasks {
+			ids = append(ids, tasks[i].TaskID)
+		}
+	}
+	e.dispatcher.returned(m.Key, ids)
+}
+
+// announceLoop tells workers who owns which shard and which results are
+// durable, and checks for lost tasks, once an interval.
+func (e *Engine) announceLoop(ctx context.Context) {
+	tick := time.NewTicker(e.cfg.HeartbeatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-e.hello:
+			e.announce(ctx, protocol.Announcement{Hello: true})
+			continue
+		case <-ctx.Done():
+			return
+		}
+		e.announce(ctx, protocol.Announcement{})
+		e.dispatcher.sweep()
+	}
+}
+
+// announce publishes an announcement; what it says of shards and watermarks is
+// filled in. A failure is made good by the next one.
+func (e *Engine) announce(ctx context.Context, a protocol.Announcement) {
+	a.Version, a.Orchestrator = protocol.Version, e.id
+	a.Shards = make(map[uint32]uint64, len(e.shards))
+	for _, s := range e.shards {
+		a.Shards[s.id] = s.epoch
+	}
+	a.Durable = e.dispatcher.watermarks()
+	_ = e.conn.Publish(ctx, protocol.EncodeAnnouncement(protocol.AnnouncementsExchange(e.cfg.Namespace), &a))
+}
+
+func (d *dispatcher) watermarks() map[string]uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	marks := make(map[string]uint64, len(d.marks))
+	for worker, m := range d.marks {
+		if m.low > 0 {
+			marks[worker] = m.low
+		}
+	}
+	return marks
+}
+
+// deadLetter keeps a message that cannot be understood where an operator can
+// look at it.
+func (e *Engine) deadLetter(m *broker.Message, source string, reason error) {
+	e.keepLetter(protocol.DeadLetter(protocol.DeadLettersQueue(e.cfg.Namespace), m, source, reason), reason)
+}
+
+func (e *Engine) keepLetter(letter broker.Message, reason error) {
+	e.metrics.poison.Inc()
+	e.log.Warn("poison message", "reason", reason)
+	ctx, cancel := context.WithTimeout(e.background, 10*time.Second)
+	defer cancel()
+	if err := e.conn.PublishConfirmed(ctx, letter); err != nil {
+		e.log.Error("poison message not kept", "error", err)
+	}
+}

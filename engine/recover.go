@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/ring"
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// recover folds the shard's unfinished runs and takes up what their states
+// still ask for. Runs that sleep past the horizon stay in the store.
+func (s *shard) recover(ctx context.Context) error {
+	const page = 500
+	after := store.RefBase(s.id)
+	for {
+		runs, err := s.eng.cfg.Store.Unfinished(ctx, s.id, after, s.eng.clock.now().Add(horizon), page)
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", s.id, err)
+		}
+		for _, u := range runs {
+			r, err := s.eng.fold(u)
+			if err != nil {
+				return err
+			}
+			s.resume(r)
+			after = r.row.Ref
+		}
+		s.runs.shrink(s.eng.residentPerShard, s.number)
+		if len(runs) < page {
+			s.eng.resident.Add(int64(len(s.runs.byRef)))
+			return nil
+		}
+	}
+}
+
+// resume takes up one recovered run.
+func (s *shard) resume(r *run) {
+	s.runs.add(r)
+	s.cmds = r.state.Commands(s.cmds[:0])
+	tasks := make([]limboTask, 0, len(s.cmds))
+	for _, c := range s.cmds {
+		if c.Kind != machine.Dispatch {
+			continue
+		}
+		tasks = append(tasks, s.limboTask(r, c))
+	}
+	for _, c := range s.cmds {
+		for i := range tasks {
+			if c.Kind == machine.CancelTask && tasks[i].id == taskID(r.row.Ref, c) {
+				tasks[i].cancel = true
+			}
+		}
+	}
+	s.eng.dispatcher.recovered(tasks)
+	s.arm(r)
+}
+
+func (s *shard) limboTask(r *run, c machine.Command) limboTask {
+	step := r.wf.Step(c.Step)
+	id := taskID(r.row.Ref, c)
+	t := limboTask{timeout: step.Timeout, offer: offer{
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli()},
+		class: s.eng.dispatcher.class(step, c.Phase),
+	}}
+	if c.Phase == machine.Compensate {
+		t.timeout = step.CompensationTimeout
+	}
+	s.alarmQueueTimeout(step, c, id)
+	return t
+}
+
+// alarmQueueTimeout bounds how long an action waits before a worker starts it.
+func (s *shard) alarmQueueTimeout(step *definitions.Step, c machine.Command, id protocol.TaskID) {
+	if step.QueueTimeout > 0 && c.Phase == machine.Action {
+		s.alarms.add(alarm{at: c.Scheduled.Add(step.QueueTimeout).UnixMilli(), ref: id.Ref, task: id})
+	}
+}

@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+)
+
+const (
+	// A message holds at most this many tasks, and about so many bytes.
+	maxBatchTasks = 512
+	maxBatchBytes = 1 << 20
+)
+
+// parcel is what goes to one worker in one go.
+type parcel struct {
+	peer    *peer
+	queue   string
+	batches bool
+	tasks   []*sent
+	cancels []protocol.TaskID
+	drain   bool
+	durable uint64
+}
+
+// sendLoop publishes what the dispatcher placed. While it is busy with one
+// round the next gathers, so that load makes messages larger, not more.
+func (e *Engine) sendLoop(ctx context.Context) {
+	var parcels []parcel
+	var msgs []broker.Message
+	for {
+		select {
+		case <-e.dispatcher.kick:
+		case <-ctx.Done():
+			return
+		}
+		parcels = e.dispatcher.collect(parcels[:0])
+		for i := range parcels {
+			msgs = e.pack(msgs[:0], &parcels[i])
+			if err := e.conn.Publish(ctx, msgs...); err != nil {
+				if !errors.Is(err, broker.ErrUnavailable) && ctx.Err() == nil {
+					e.log.Warn("tasks not published", "worker", parcels[i].peer.id, "error", err)
+				}
+				e.dispatcher.unsent(&parcels[i])
+			}
+		}
+		clear(msgs)
+		clear(parcels)
+	}
+}
+
+// collect takes what is to be published, by worker.
+func (d *dispatcher) collect(buf []parcel) []parcel {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.dirty {
+		p.dirty = false
+		if p.unreachable {
+			continue // its tasks move when it is heard of again, or forgotten
+		}
+		pc := parcel{peer: p, queue: p.queue, batches: p.batches, cancels: p.cancels, drain: p.drain}
+		if m := d.marks[p.id]; m != nil {
+			pc.durable = m.low
+		}
+		for _, s := range p.pending {
+			if s.dropped {
+				continue
+			}
+			if s.seq == 0 {
+				p.seq++
+				s.seq = p.seq
+				s.task.Seq = s.seq
+			}
+			s.queue = p.queue
+			pc.tasks = append(pc.tasks, s)
+		}
+		p.pending, p.cancels, p.drain = nil, nil, false
+		buf = append(buf, pc)
+	}
+	d.dirty = d.dirty[:0]
+	return buf
+}
+
+// unsent takes back a parcel that the broker did not take; it goes out when
+// the broker is back. A worker that did get a part of it knows its tasks.
+func (d *dispatcher) unsent(pc *parcel) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := pc.peer
+	p.pending = append(pc.tasks, p.pending...)
+	p.cancels = append(pc.cancels, p.cancels...)
+	p.drain = p.drain || pc.drain
+	d.mark(p)
+}
+
+// pack encodes a parcel.
+func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
+	if len(pc.cancels) > 0 || pc.drain {
+		msgs = append(msgs, protocol.EncodeControl(pc.queue, &protocol.Control{
+			Version: protocol.Version, Orchestrator: e.id, Cancel: pc.cancels, Drain: pc.drain, Durable: pc.durable,
+		}))
+	}
+	if !pc.batches {
+		for _, s := range pc.tasks {
+			msgs = append(msgs, protocol.EncodeTask(pc.queue, s.task))
+		}
+		return msgs
+	}
+	var batch []*protocol.Task
+	size := 0
+	for _, s := range pc.tasks {
+		if len(batch) == maxBatchTasks || size > 0 && size+len(s.task.Payload) > maxBatchBytes {
+			msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
+			batch, size = batch[:0], 0
+		}
+		batch = append(batch, s.task)
+		size += len(s.task.Payload)
+	}
+	if len(batch) > 0 {
+		msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
+	}
+	if n := len(pc.tasks); n > 0 {
+		e.metrics.sentTasks.Add(float64(n))
+		e.metrics.taskBatch.Observe(float64(n))
+	}
+	return msgs
+}

@@ -1,0 +1,435 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+const (
+	// horizon divides alarms kept in memory from wake-up times kept in rows.
+	horizon = time.Minute
+	// duePeriod is how often rows are asked for wake-up times inside the horizon.
+	duePeriod = 20 * time.Second
+	// checkpointAfter is the number of history records of a run after which a
+	// checkpoint replaces them, so that no history grows without bound.
+	checkpointAfter = 256
+)
+
+// message is one thing for a shard to do; which, is told by the field set.
+type message struct {
+	ref     int64
+	input   machine.Input          // something happened to run ref
+	settled settledResult          // input is this result of a worker
+	start   *startOrder            // a new run
+	fetch   *assignment            // dispatch a task of run ref that is not in memory
+	reply   func(store.Run, error) // after the input's events are durable; may be nil
+}
+
+// shard owns a part of all runs. One goroutine folds inputs into them.
+type shard struct {
+	eng     *Engine
+	id      uint32
+	epoch   uint64
+	inbox   *mailbox[message]
+	durable atomic.Uint64 // number of the last submission that is durable
+
+	// What follows belongs to the shard's goroutine.
+	nextRef int64
+	runs    *cache
+	ended   []*run // in memory until their end is durable
+	alarms  alarms
+	recent  recentStarts
+	part    store.Part
+	effects effects
+	number  uint64 // of the submission being gathered
+
+	cmds      []machine.Command
+	due       []alarm
+	residents int // runs in memory, as counted last
+}
+
+func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
+	return &shard{
+		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1,
+		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(),
+	}
+}
+
+// loop runs until ctx ends; what was taken by then has been handed to the
+// committer.
+func (s *shard) loop(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	lookedForDue := s.eng.clock.since() - duePeriod
+	var batch []message
+	for {
+		if s.eng.clock.since()-lookedForDue >= duePeriod {
+			more, err := s.wakeSleepers()
+			if err != nil {
+				return err
+			}
+			s.submit()
+			lookedForDue = s.eng.clock.since()
+			if more {
+				lookedForDue -= duePeriod - time.Second
+			}
+		}
+		timer.Reset(s.nextAlarm())
+		select {
+		case <-s.inbox.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+		batch = s.inbox.take(batch)
+		if err := s.prefetch(batch); err != nil {
+			return err
+		}
+		for i := range batch {
+			if err := s.handle(&batch[i]); err != nil {
+				return err
+			}
+		}
+		if err := s.fireAlarms(); err != nil {
+			return err
+		}
+		s.submit()
+		s.tidy()
+	}
+}
+
+// nextAlarm is how long the shard may sleep.
+func (s *shard) nextAlarm() time.Duration {
+	wait := duePeriod
+	if len(s.alarms) > 0 {
+		wait = min(wait, time.Duration(s.alarms[0].at-s.eng.clock.now().UnixMilli())*time.Millisecond)
+	}
+	return max(wait, 0)
+}
+
+// submit hands what was gathered to the committer.
+func (s *shard) submit() {
+	p := &s.part
+	if len(p.Create)+len(p.Append)+len(p.Update) == 0 && s.effects.empty() {
+		return
+	}
+	p.Shard, p.Epoch = s.id, s.epoch
+	s.effects.shard, s.effects.number = s, s.number
+	s.eng.committer.queue.put(submission{part: *p, effects: s.effects, at: s.eng.clock.since()})
+	s.part, s.effects = store.Part{}, effects{}
+	s.number++
+}
+
+// tidy forgets ended runs that are durable, and whatever is over the limit.
+func (s *shard) tidy() {
+	durable := s.durable.Load()
+	kept := s.ended[:0]
+	for _, r := range s.ended {
+		if r.part > durable {
+			kept = append(kept, r)
+		} else if s.runs.byRef[r.row.Ref] == r {
+			s.runs.remove(r)
+		}
+	}
+	clear(s.ended[len(kept):])
+	s.ended = kept
+	s.runs.shrink(s.eng.residentPerShard, durable)
+	s.eng.resident.Add(int64(len(s.runs.byRef) - s.residents))
+	s.residents = len(s.runs.byRef)
+}
+
+// prefetch loads the runs of a batch that are not resident, in one read.
+func (s *shard) prefetch(batch []message) error {
+	var refs []int64
+	for i := range batch {
+		if ref := batch[i].ref; ref != 0 && s.runs.byRef[ref] == nil {
+			refs = append(refs, ref)
+		}
+	}
+	if len(refs) == 0 {
+		return nil
+	}
+	slices.Sort(refs)
+	return s.load(slices.Compact(refs))
+}
+
+// load makes runs resident. Those that the store does not have stay absent.
+func (s *shard) load(refs []int64) error {
+	loaded, err := s.eng.cfg.Store.Load(s.eng.background, refs)
+	if err != nil {
+		return fmt.Errorf("load runs: %w", err)
+	}
+	for _, u := range loaded {
+		r, err := s.eng.fold(u)
+		if err != nil {
+			return err
+		}
+		s.runs.add(r)
+		if r.row.Status.Final() {
+			s.ended = append(s.ended, r)
+		}
+	}
+	return nil
+}
+
+// resident returns a run from memory, or from the store; nil if there is none.
+func (s *shard) resident(ref int64) (*run, error) {
+	if r := s.runs.get(ref); r != nil {
+		return r, nil
+	}
+	if err := s.load([]int64{ref}); err != nil {
+		return nil, err
+	}
+	return s.runs.get(ref), nil
+}
+
+func (s *shard) handle(m *message) error {
+	switch {
+	case m.start != nil:
+		return s.start(m.start)
+	case m.fetch != nil:
+		return s.fetch(m.ref, m.fetch)
+	}
+	r, err := s.resident(m.ref)
+	if err != nil {
+		return err
+	}
+	if m.settled.worker != "" {
+		s.effects.settled = append(s.effects.settled, m.settled)
+	}
+	if r == nil {
+		if m.reply != nil {
+			m.reply(store.Run{}, store.ErrNotFound)
+		}
+		return nil
+	}
+	err = s.step(r, m.input)
+	if reply := m.reply; reply != nil {
+		row := r.row // as the order left it
+		s.effects.replies = append(s.effects.replies, func() { reply(row, err) })
+	}
+	return nil
+}
+
+// step has the core decide on an input, and gathers what follows. The error is
+// the core's refusal, for whoever asked.
+func (s *shard) step(r *run, in machine.Input) error {
+	now := s.eng.clock.now()
+	events, err := r.state.Step(in, now)
+	if err != nil {
+		if _, ok := in.(machine.Result); ok {
+			s.eng.log.Warn("result refused", "run", r.row.ID, "error", err)
+		}
+		return err
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	s.record(r, events, now)
+	s.command(r)
+	s.updateRow(r, now)
+	s.arm(r)
+	return nil
+}
+
+// record appends events to the run's history.
+func (s *shard) record(r *run, events []machine.Event, now time.Time) {
+	r.part = s.number
+	r.series.count(r.wf, events)
+	s.part.Append = append(s.part.Append, store.Record{
+		Ref: r.row.Ref, Seq: events[0].Seq, Data: machine.AppendEvents(nil, events),
+	})
+	if r.records++; r.records < checkpointAfter || r.row.Status.Final() {
+		return
+	}
+	cp := r.state.Checkpoint(now)
+	if err := r.state.Apply(cp); err != nil {
+		s.eng.log.Error("checkpoint refused", "run", r.row.ID, "error", err)
+		return
+	}
+	s.part.Append = append(s.part.Append, store.Record{
+		Ref: r.row.Ref, Seq: cp.Seq, Data: machine.AppendEvents(nil, []machine.Event{cp}), DropFrom: 2,
+	})
+	r.records = 2
+}
+
+// command acts on the commands of the state that are new.
+func (s *shard) command(r *run) {
+	s.cmds = r.state.Commands(s.cmds[:0])
+	dispatched, cancelled := 0, 0
+	for _, c := range s.cmds {
+		id := taskID(r.row.Ref, c)
+		switch c.Kind {
+		case machine.Dispatch:
+			dispatched++
+			if slices.Contains(r.dispatched, id) {
+				continue
+			}
+			r.dispatched = append(r.dispatched, id)
+			s.dispatch(r, id, c)
+		case machine.CancelTask:
+			cancelled++
+			if slices.Contains(r.cancelled, id) {
+				continue
+			}
+			r.cancelled = append(r.cancelled, id)
+			s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id))
+		}
+	}
+	r.dispatched = s.keep(r.dispatched, machine.Dispatch, dispatched)
+	r.cancelled = s.keep(r.cancelled, machine.CancelTask, cancelled)
+}
+
+// keep drops from ids what the state (s.cmds) asks for no longer.
+func (s *shard) keep(ids []protocol.TaskID, kind machine.CommandKind, wanted int) []protocol.TaskID {
+	if len(ids) == wanted {
+		return ids
+	}
+	return slices.DeleteFunc(ids, func(id protocol.TaskID) bool {
+		return !slices.ContainsFunc(s.cmds, func(c machine.Command) bool {
+			return c.Kind == kind && taskID(id.Ref, c) == id
+		})
+	})
+}
+
+// updateRow brings the run's row in line with its state.
+func (s *shard) updateRow(r *run, now time.Time) {
+	row := &r.row
+	status := store.Status(r.state.Status())
+	wake := s.sleepUntil(r, now)
+	if status == row.Status && wake.Equal(row.Wake) && r.state.Waived() == row.Waived {
+		return
+	}
+	s.writeRow(r, now, status, wake)
+}
+
+// sleepUntil is when a run acts next by itself, if that is all it waits for
+// and is past the horizon; else zero. s.cmds are its commands.
+func (s *shard) sleepUntil(r *run, now time.Time) time.Time {
+	if w := r.state.Wake(); len(s.cmds) == 0 && w.Sub(now) > horizon {
+		return w
+	}
+	return time.Time{}
+}
+
+// writeRow writes the run's row and, if its status is another, tells so once
+// that is durable.
+func (s *shard) writeRow(r *run, now time.Time, status store.Status, wake time.Time) {
+	row := &r.row
+	changed := status != row.Status
+	if changed {
+		r.series.transition(row.Status, status)
+	}
+	s.fillRow(r, now, status, wake)
+	s.part.Update = append(s.part.Update, store.Update{
+		Ref: row.Ref, Status: status, Waived: row.Waived, Updated: now, Ended: row.Ended,
+		Wake: wake, FailedStep: row.FailedStep, Error: row.Error,
+	})
+	if changed {
+		s.statusChanged(r, now)
+	}
+}
+
+func (s *shard) fillRow(r *run, now time.Time, status store.Status, wake time.Time) {
+	row := &r.row
+	row.Status, row.Wake, row.Waived, row.Updated = status, wake, r.state.Waived(), now
+	if i := r.state.FailedStep(); i >= 0 {
+		row.FailedStep = r.wf.Step(i).Name
+	}
+	row.Error = failureText(r.state)
+	if status.Final() {
+		row.Ended = now
+	}
+}
+
+func (s *shard) statusChanged(r *run, now time.Time) {
+	if r.row.Status.Final() {
+		s.ended = append(s.ended, r)
+		s.eng.unfinished.Add(-1)
+		r.series.ended(r, now)
+	}
+	s.effects.changed = append(s.effects.changed, r.row)
+}
+
+// arm sets an alarm for the run's next Tick.
+func (s *shard) arm(r *run) {
+	w := r.state.Wake()
+	if w.IsZero() || !r.row.Wake.IsZero() {
+		return
+	}
+	if at := w.UnixMilli(); r.armed == 0 || at < r.armed {
+		r.armed = at
+		s.alarms.add(alarm{at: at, ref: r.row.Ref})
+	}
+}
+
+// fireAlarms handles the alarms that are due.
+func (s *shard) fireAlarms() error {
+	now := s.eng.clock.now().UnixMilli()
+	s.due = s.alarms.due(now, s.due[:0])
+	for _, a := range s.due {
+		if a.task.Attempt != 0 {
+			if err := s.expire(a.task); err != nil {
+				return err
+			}
+			continue
+		}
+		r, err := s.resident(a.ref)
+		if err != nil {
+			return err
+		}
+		if r == nil || r.row.Status.Final() {
+			continue
+		}
+		if r.armed <= a.at {
+			r.armed = 0
+		}
+		if err := s.step(r, machine.Tick{}); err != nil {
+			s.eng.log.Error("tick refused", "run", r.row.ID, "error", err)
+		}
+		s.arm(r)
+	}
+	return nil
+}
+
+// expire ends the wait of an attempt that is still wanted and not started.
+func (s *shard) expire(id protocol.TaskID) error {
+	r, err := s.resident(id.Ref)
+	if err != nil || r == nil || !slices.Contains(r.dispatched, id) {
+		return err
+	}
+	s.eng.dispatcher.expire(id, s.eng.dispatcher.class(r.wf.Step(int(id.Step)), machine.Phase(id.Phase)))
+	return nil
+}
+
+// wakeSleepers turns wake-up times inside the horizon into alarms. It tells
+// whether there may be more.
+func (s *shard) wakeSleepers() (more bool, err error) {
+	const page = 1000
+	refs, err := s.eng.cfg.Store.Due(s.eng.background, s.id, s.eng.clock.now().Add(horizon), page)
+	if err != nil {
+		return false, fmt.Errorf("look for due runs: %w", err)
+	}
+	if err := s.load(slices.DeleteFunc(slices.Clone(refs), func(ref int64) bool { return s.runs.byRef[ref] != nil })); err != nil {
+		return false, err
+	}
+	for _, ref := range refs {
+		r := s.runs.get(ref)
+		if r == nil || r.row.Wake.IsZero() {
+			continue
+		}
+		// With the wake-up time gone from its row, the run counts as active:
+		// a restart finds it among the unfinished ones.
+		s.writeRow(r, s.eng.clock.now(), r.row.Status, time.Time{})
+		r.part = s.number
+		s.arm(r)
+	}
+	return len(refs) == page, nil
+}

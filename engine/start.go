@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/ring"
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// startOrder is a checked request for a run, on its way to the run's shard.
+type startOrder struct {
+	wf       *workflow
+	id       string
+	input    []byte // compact JSON
+	hash     [16]byte
+	key      string
+	tags     map[string]string
+	retryOf  string
+	deadline time.Time
+	// fresh says that the id was made here, so that no other run can have it.
+	// Otherwise the store had no run of this id at lookedUp.
+	fresh    bool
+	lookedUp time.Duration
+	reply    func(rest.Started, error) // called once, when the answer is durable
+}
+
+// inputHash identifies what a start asks for, so that a repetition is told
+// from a conflict.
+func inputHash(workflow string, input []byte) (h [16]byte) {
+	d := sha256.New()
+	var n [8]byte
+	binary.LittleEndian.PutUint64(n[:], uint64(len(workflow)))
+	d.Write(n[:])
+	d.Write([]byte(workflow))
+	d.Write(input)
+	copy(h[:], d.Sum(nil))
+	return h
+}
+
+// lookupValid is how long a lookup of an id in the store stays good: starts
+// decided here are remembered for at least as long.
+const lookupValid = 5 * time.Second
+
+// recentStarts remembers the ids that a shard started between five and ten
+// seconds ago or less, which closes the gap between a caller's lookup in the
+// store and the shard's decision.
+type recentStarts struct {
+	young, old map[string]int64 // id -> ref
+	turned     time.Duration
+}
+
+func newRecentStarts() recentStarts {
+	return recentStarts{young: map[string]int64{}, old: map[string]int64{}}
+}
+
+func (r *recentStarts) add(id string, ref int64, now time.Duration) {
+	if now-r.turned > lookupValid {
+		r.old, r.young, r.turned = r.young, make(map[string]int64, len(r.young)), now
+	}
+	r.young[id] = ref
+}
+
+func (r *recentStarts) find(id string) (int64, bool) {
+	if ref, ok := r.young[id]; ok {
+		return ref, true
+	}
+	ref, ok := r.old[id]
+	return ref, ok
+}
+
+// start decides on a new run.
+func (s *shard) start(o *startOrder) error {
+	if !o.fresh {
+		known, err := s.alreadyStarted(o)
+		if known || err != nil {
+			return err
+		}
+	}
+	now := s.eng.clock.now()
+	r := &run{
+		wf: o.wf.wf, series: o.wf.series, state: machine.NewState(o.wf.wf), part: s.number, records: 1,
+		row: store.Run{
+			Ref: s.nextRef, ID: o.id, Shard: s.id, Workflow: o.wf.wf.Name(), Version: o.wf.wf.Version(),
+			InputHash: o.hash, Tags: o.tags, RetryOf: o.retryOf, Created: now,
+		},
+	}
+	events, err := r.state.Step(machine.Start{
+		RunID: o.id, Input: o.input, Key: o.key, Deadline: o.deadline, RetryOf: o.retryOf,
+	}, now)
+	if err != nil {
+		o.reply(rest.Started{}, &Error{Kind: KindInvalid, Code: "start_rejected", Field: "input", Message: err.Error(), Err: err})
+		return nil
+	}
+	s.nextRef++
+	s.runs.add(r)
+	if !o.fresh {
+		s.recent.add(o.id, r.row.Ref, s.eng.clock.since())
+	}
+	s.eng.unfinished.Add(1)
+	s.part.Append = append(s.part.Append, store.Record{Ref: r.row.Ref, Seq: events[0].Seq, Data: machine.AppendEvents(nil, events)})
+	r.series.count(r.wf, events)
+	s.command(r)
+	status := store.Status(r.state.Status())
+	r.series.transition(0, status)
+	s.fillRow(r, now, status, s.sleepUntil(r, now))
+	r.row.Key = r.state.RoutingKey()
+	s.part.Create = append(s.part.Create, r.row)
+	s.statusChanged(r, now)
+	s.arm(r)
+	answer := startedOf(&r.row, true)
+	s.effects.replies = append(s.effects.replies, func() { o.reply(answer, nil) })
+	return nil
+}
+
+// alreadyStarted answers an order whose id is taken. Answers wait for the
+// commit under way, which may hold the run that they speak of.
+func (s *shard) alreadyStarted(o *startOrder) (known bool, err error) {
+	var row *store.Run
+	if ref, ok := s.recent.find(o.id); ok {
+		r, err := s.resident(ref)
+		if err != nil {
+			return false, err
+		}
+		row = &r.row
+	} else if s.eng.clock.since()-o.lookedUp > lookupValid {
+		rows, err := s.eng.cfg.Store.Lookup(s.eng.background, []string{o.id})
+		if err != nil {
+			return false, err
+		}
+		if len(rows) > 0 {
+			row = &rows[0]
+		}
+	}
+	if row == nil {
+		return false, nil
+	}
+	answer, err := repeated(row, o)
+	s.effects.replies = append(s.effects.replies, func() { o.reply(answer, err) })
+	return true, nil
+}
+
+// repeated answers a start whose id exists.
+func repeated(row *store.Run, o *startOrder) (rest.Started, error) {
+	if row.InputHash != o.hash {
+		return rest.Started{}, &Error{
+			Kind: KindConflict, Code: "id_taken", Field: "id",
+			Message: "a run with this id exists, with another workflow or input",
+			Hint:    "the id is the idempotency key: use another for another request",
+		}
+	}
+	return startedOf(row, false), nil
+}
+
+func startedOf(row *store.Run, created bool) rest.Started {
+	return rest.Started{
+		ID: row.ID, Workflow: row.Workflow, Version: row.Version,
+		Status: machine.Status(row.Status).String(), Created: created,
+	}
+}
+
+// dispatch prepares the task of an attempt, to be offered once it is durable.
+func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
+	step := r.wf.Step(c.Step)
+	s.effects.dispatch = append(s.effects.dispatch, offer{
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli(), task: s.task(r, step, id)},
+		class: s.eng.dispatcher.class(step, c.Phase),
+	})
+	s.alarmQueueTimeout(step, c, id)
+}
+
+func (s *shard) cancelOrder(r *run, id protocol.TaskID) cancelOrder {
+	return cancelOrder{id: id, shard: s.id, class: s.eng.dispatcher.class(r.wf.Step(int(id.Step)), machine.Phase(id.Phase))}
+}
+
+// task builds what is sent to a worker.
+func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protocol.Task {
+	phase := machine.Phase(id.Phase)
+	t := &protocol.Task{
+		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
+		Type: step.Action, Timeout: step.Timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
+		Owner: s.eng.id, NotAfter: s.eng.clock.now().Add(s.eng.cfg.TaskLifetime),
+		Payload: r.state.TaskInput(int(id.Step), phase),
+	}
+	if phase == machine.Compensate {
+		t.Type, t.Timeout = step.Compensation, step.CompensationTimeout
+	}
+	return t
+}
+
+// fetch dispatches the task of a run that had been out of memory.
+func (s *shard) fetch(ref int64, a *assignment) error {
+	r, err := s.resident(ref)
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		for _, id := range r.dispatched {
+			if id == a.id {
+				s.eng.dispatcher.assign(a, s.task(r, r.wf.Step(int(id.Step)), id))
+				return nil
+			}
+		}
+	}
+	s.eng.dispatcher.assign(a, nil)
+	return nil
+}

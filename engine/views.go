@@ -1,0 +1,334 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// failureText is a run's failure as its row tells it.
+func failureText(s *machine.State) string {
+	code, message := s.Failure()
+	if message == "" {
+		return code
+	}
+	const limit = 200
+	text := code + ": " + message
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
+	}
+	return text
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func runOf(row *store.Run) rest.Run {
+	return rest.Run{
+		ID: row.ID, Workflow: row.Workflow, Version: row.Version, Status: machine.Status(row.Status).String(),
+		Waived: row.Waived, Key: row.Key, Tags: row.Tags, RetryOf: row.RetryOf, Created: row.Created,
+		Ended: optional(row.Ended), FailedStep: row.FailedStep, Error: row.Error,
+	}
+}
+
+// folded folds a run from what is durable, apart from the shard's own copy.
+func (e *Engine) folded(ctx context.Context, row store.Run) (*run, error) {
+	history, err := e.cfg.Store.History(ctx, row.Ref)
+	if err != nil {
+		return nil, storeError("read history", err)
+	}
+	return e.fold(store.Unfinished{Run: row, History: history})
+}
+
+// Runs returns a page of runs, newest first.
+func (e *Engine) Runs(ctx context.Context, f store.Filter) (rest.RunPage, error) {
+	page, err := e.cfg.Store.List(ctx, f)
+	if err != nil {
+		return rest.RunPage{}, storeError("list runs", err)
+	}
+	out := rest.RunPage{Next: page.Next, Runs: make([]rest.Run, len(page.Runs))}
+	for i := range page.Runs {
+		out.Runs[i] = runOf(&page.Runs[i])
+	}
+	return out, nil
+}
+
+// Run returns a run with everything known about it.
+func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
+	row, err := e.row(ctx, id)
+	if err != nil {
+		return rest.RunDetail{}, err
+	}
+	r, err := e.folded(ctx, row)
+	if err != nil {
+		return rest.RunDetail{}, err
+	}
+	d := rest.RunDetail{
+		Run: runOf(&row), Shard: row.Shard, Input: r.state.Input(), Output: r.state.Output(),
+		Deadline: optional(r.state.Deadline()), Wake: optional(r.state.Wake()), Steps: make([]rest.Step, r.wf.Len()),
+	}
+	for i := range d.Steps {
+		d.Steps[i] = e.stepOf(r, i)
+		if w := e.waitsFor(r, &d.Steps[i], r.state.StepView(i)); w != "" {
+			d.Waiting = append(d.Waiting, w)
+		}
+	}
+	return d, nil
+}
+
+func (e *Engine) stepOf(r *run, i int) rest.Step {
+	def, v := r.wf.Step(i), r.state.StepView(i)
+	s := rest.Step{
+		Name: def.Name, Service: def.Service, Action: def.Action, Compensation: def.Compensation, Pivot: def.Pivot,
+		State: v.State, Attempts: v.Attempts, CompensationAttempts: v.CompensationAttempts, Worker: v.Worker,
+		Output: v.Output, Code: v.Code, Error: v.Message, Stack: v.Stack,
+		NextAttempt: optional(v.NextAttempt), Started: optional(v.Started), Ended: optional(v.Ended),
+	}
+	for _, p := range def.Preds {
+		s.After = append(s.After, r.wf.Step(p).Name)
+	}
+	if v.Attempts > 0 {
+		s.Input = r.state.TaskInput(i, machine.Action)
+	}
+	if v.Outstanding {
+		where := e.dispatcher.whereabouts(outstanding(r, i, v))
+		s.Worker = where.worker
+		if s.State == "running" && !where.started {
+			s.State = "waiting"
+		}
+	}
+	return s
+}
+
+func outstanding(r *run, i int, v machine.StepView) protocol.TaskID {
+	return protocol.TaskID{Ref: r.row.Ref, Step: int32(i), Phase: protocol.Phase(v.Phase), Generation: v.Generation, Attempt: v.Attempt}
+}
+
+// waitsFor says in words what a step waits for; empty if for nothing.
+func (e *Engine) waitsFor(r *run, s *rest.Step, v machine.StepView) string {
+	switch {
+	case s.State == "stalled":
+		return fmt.Sprintf("step %s is stalled (%s): an operator must retry, skip or resolve it", s.Name, s.Code)
+	case v.Outstanding:
+		def := r.wf.Step(r.wf.StepIndex(s.Name))
+		typ := def.Action
+		if v.Phase == machine.Compensate {
+			typ = def.Compensation
+		}
+		where := e.dispatcher.whereabouts(outstanding(r, def.Index, v))
+		switch {
+		case where.started:
+			return fmt.Sprintf("%s of step %s runs at worker %s", v.Phase, s.Name, where.worker)
+		case where.worker != "":
+			return fmt.Sprintf("%s of step %s has been sent to worker %s", v.Phase, s.Name, where.worker)
+		case where.recovering:
+			return fmt.Sprintf("%s of step %s may be at a worker that has not reported yet", v.Phase, s.Name)
+		case e.dispatcher.serving(def, typ) == 0:
+			return fmt.Sprintf("%s of step %s waits for a worker of service %s that serves %s: none is connected", v.Phase, s.Name, s.Service, typ)
+		}
+		return fmt.Sprintf("%s of step %s waits for a worker of service %s that has room", v.Phase, s.Name, s.Service)
+	case s.NextAttempt != nil:
+		return fmt.Sprintf("%s of step %s is tried again at %s", v.Phase, s.Name, s.NextAttempt.Format(time.RFC3339))
+	}
+	return ""
+}
+
+// History returns a run's events, each with its explanation.
+func (e *Engine) History(ctx context.Context, id string) ([]rest.Event, error) {
+	row, err := e.row(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w, err := e.workflows.version(row.Workflow, row.Version)
+	if err != nil {
+		return nil, err
+	}
+	records, err := e.cfg.Store.History(ctx, row.Ref)
+	if err != nil {
+		return nil, storeError("read history", err)
+	}
+	var out []rest.Event
+	for _, rec := range records {
+		events, err := machine.DecodeEvents(rec.Data)
+		if err != nil {
+			return nil, fmt.Errorf("history record %d: %w", rec.Seq, err)
+		}
+		for _, ev := range events {
+			out = append(out, eventOf(w.wf, ev))
+		}
+	}
+	return out, nil
+}
+
+func eventOf(wf *definitions.Workflow, ev machine.Event) rest.Event {
+	out := rest.Event{
+		Seq: ev.Seq, At: ev.At, Kind: ev.Kind.String(), Generation: ev.Generation, Attempt: ev.Attempt,
+		Worker: ev.Worker, Code: ev.Code, Message: ev.Message, Stack: ev.Stack, By: ev.By,
+		Until: optional(ev.Until), Text: machine.Explain(wf, ev),
+	}
+	if ev.Kind != machine.Checkpointed && json.Valid(ev.Payload) {
+		out.Payload = ev.Payload
+	}
+	if ev.Step >= 0 && ev.Step < wf.Len() {
+		out.Step = wf.Step(ev.Step).Name
+	}
+	if ev.Phase != 0 {
+		out.Phase = ev.Phase.String()
+	}
+	return out
+}
+
+// whereabouts is where the task of an attempt is.
+type whereabouts struct {
+	worker     string
+	started    bool
+	recovering bool
+}
+
+func (d *dispatcher) whereabouts(id protocol.TaskID) whereabouts {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.limbo[id] != nil {
+		return whereabouts{recovering: true}
+	}
+	for _, p := range d.peers {
+		if s := p.out[id]; s != nil {
+			return whereabouts{worker: p.id, started: s.running}
+		}
+	}
+	return whereabouts{}
+}
+
+// serving is the number of workers that take tasks of a step and type now.
+func (d *dispatcher) serving(step *definitions.Step, typ string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, p := range d.peers {
+		if p.ready() && p.serves(classKey{service: step.Service, typ: typ}) {
+			n++
+		}
+	}
+	return n
+}
+
+// Workers lists the workers that this orchestrator knows.
+func (e *Engine) Workers(context.Context) ([]rest.Worker, error) {
+	return e.dispatcher.workers(), nil
+}
+
+func (d *dispatcher) workers() []rest.Worker {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.eng.clock.since()
+	out := make([]rest.Worker, 0, len(d.peers))
+	for _, p := range d.sortedPeers() {
+		w := rest.Worker{
+			ID: p.id, Name: p.name, Service: p.service, TaskTypes: p.types, State: p.state(now), Release: p.rel,
+			Capacity: p.capacity, Credit: p.credit, Weight: p.weight, Outstanding: len(p.out),
+			LastSeen: d.eng.clock.now().Add(p.seen - now),
+		}
+		for _, s := range p.out {
+			if s.running {
+				w.Running++
+			} else {
+				w.Queued++
+			}
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// DrainWorker asks a worker to finish what it runs and to leave.
+func (e *Engine) DrainWorker(_ context.Context, id string) error {
+	d := e.dispatcher
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[id]
+	if p == nil {
+		return &Error{Kind: KindNotFound, Code: "unknown_worker", Field: "id", Message: fmt.Sprintf("there is no worker %q", id), Hint: "see the list of workers"}
+	}
+	p.drain = true
+	d.mark(p)
+	d.wakeSender()
+	return nil
+}
+
+// queues tells what waits, by service and type.
+func (d *dispatcher) queues() []rest.ServiceQueue {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	by := map[[2]string]*rest.ServiceQueue{}
+	for k, c := range d.classes {
+		q := by[[2]string{k.service, k.typ}]
+		if q == nil {
+			q = &rest.ServiceQueue{Service: k.service, Type: k.typ, Workers: len(c.members)}
+			by[[2]string{k.service, k.typ}] = q
+		}
+		q.Waiting += c.depth()
+	}
+	out := make([]rest.ServiceQueue, 0, len(by))
+	for _, q := range by {
+		out = append(out, *q)
+	}
+	slices.SortFunc(out, func(a, b rest.ServiceQueue) int {
+		return strings.Compare(a.Service+"\x00"+a.Type, b.Service+"\x00"+b.Type)
+	})
+	return out
+}
+
+func (d *dispatcher) isConnected() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.connected
+}
+
+// Stats returns the system at a glance.
+func (e *Engine) Stats(ctx context.Context) (rest.Stats, error) {
+	counts, err := e.cfg.Store.Counts(ctx)
+	if err != nil {
+		return rest.Stats{}, storeError("count runs", err)
+	}
+	s := rest.Stats{Runs: map[string]map[string]int64{}, Waiting: e.dispatcher.queues(), Resident: int(e.resident.Load())}
+	for name, by := range counts {
+		s.Runs[name] = map[string]int64{}
+		for status, n := range by {
+			s.Runs[name][machine.Status(status).String()] = n
+		}
+	}
+	for _, w := range e.dispatcher.workers() {
+		s.InFlight += w.Outstanding
+	}
+	return s, nil
+}
+
+// Health tells whether the engine and its parts work.
+func (e *Engine) Health(ctx context.Context) rest.Health {
+	h := rest.Health{Status: "ok", Checks: map[string]string{"engine": "ok", "store": "ok", "broker": "ok"}}
+	fault := func(part string, err error) {
+		if err != nil {
+			h.Status, h.Checks[part] = "degraded", err.Error()
+		}
+	}
+	fault("engine", e.serving())
+	fault("store", e.cfg.Store.Check(ctx))
+	if !e.dispatcher.isConnected() {
+		fault("broker", errors.New("not connected; work goes on when it is back"))
+	}
+	return h
+}

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+)
+
+// cancelOrder asks to take an attempt back, or to tell its worker to give up.
+type cancelOrder struct {
+	id    protocol.TaskID
+	shard uint32
+	class *class
+}
+
+// cancel carries out a cancelOrder, and sees to it that the run hears of the
+// attempt's end in any case.
+func (d *dispatcher) cancel(o cancelOrder) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.limbo[o.id]; l != nil {
+		l.cancel = true
+		return
+	}
+	for _, p := range d.peers {
+		s := p.out[o.id]
+		if s == nil {
+			continue
+		}
+		if s.seq == 0 && !s.adopted {
+			delete(p.out, o.id)
+			s.dropped = true
+			d.withdrawn(s.entry)
+			d.refill(p)
+			return
+		}
+		p.cancels = append(p.cancels, o.id)
+		d.mark(p)
+		return
+	}
+	if e, ok := d.unqueue(o.class, o.id); ok {
+		d.withdrawn(e)
+		return
+	}
+	// Nowhere: its result is on its way to the run, ahead of this.
+	d.postLost(o.id, machine.LostVanished, "")
+}
+
+// unqueue takes a task out of its class's queues.
+func (d *dispatcher) unqueue(c *class, id protocol.TaskID) (entry, bool) {
+	e, ok := c.waiting.remove(id)
+	for _, q := range c.strict {
+		if ok {
+			break
+		}
+		e, ok = q.remove(id)
+	}
+	if ok && e.task != nil {
+		c.whole--
+	}
+	return e, ok
+}
+
+// withdrawn tells the run that an attempt did not leave, unless an earlier
+// incarnation may have sent it.
+func (d *dispatcher) withdrawn(e entry) {
+	if e.doubtful {
+		d.postLost(e.id, machine.LostVanished, "")
+		return
+	}
+	d.eng.shardOf(e.id.Ref).inbox.put(message{ref: e.id.Ref, input: machine.Withdrawn{
+		Step: int(e.id.Step), Phase: machine.Phase(e.id.Phase), Generation: e.id.Generation, Attempt: e.id.Attempt,
+	}})
+}
+
+// expire ends the wait of a task whose queue timeout has passed, unless a
+// worker has started it.
+func (d *dispatcher) expire(id protocol.TaskID, c *class) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	post := func(mayHaveLeft bool) {
+		d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Expired{
+			Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt, Sent: mayHaveLeft,
+		}})
+	}
+	if _, ok := d.limbo[id]; ok {
+		delete(d.limbo, id)
+		post(true)
+		return
+	}
+	for _, p := range d.peers {
+		s := p.out[id]
+		switch {
+		case s == nil:
+			continue
+		case s.running:
+			return
+		}
+		published := s.seq != 0 || s.adopted
+		if published {
+			p.cancels = append(p.cancels, id)
+			d.mark(p)
+		}
+		delete(p.out, id)
+		s.dropped = true
+		post(published || s.doubtful)
+		d.refill(p)
+		d.wakeSender()
+		return
+	}
+	if e, ok := d.unqueue(c, id); ok {
+		post(e.doubtful)
+	}
+}
