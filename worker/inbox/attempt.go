@@ -1,0 +1,229 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/worker"
+)
+
+// The states of a row.
+const (
+	open    = "open"    // only ever seen by the transaction that wrote it
+	done    = "done"    // took effect; the result is stored
+	void    = "null"    // a compensation that had nothing to undo
+	blocked = "blocked" // an action that must not run any more
+)
+
+// attempt is one transaction for a task.
+type attempt struct {
+	*Inbox
+	info worker.TaskInfo
+	tx   *sqlx.Tx
+}
+
+// row is what is stored of a task.
+type row struct {
+	Generation int64
+	State      string
+	Result     []byte
+}
+
+// run claims the task's key, runs fn and commits, or answers what is stored.
+func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
+	// SQLite's driver interrupts a statement whose context ends by a goroutine
+	// that may hit the next one; its waits are bounded by the busy timeout.
+	dbctx := ctx
+	if a.dialect == SQLite {
+		dbctx = context.WithoutCancel(ctx)
+	}
+	a.tx, err = a.db.BeginTxx(dbctx, &sql.TxOptions{Isolation: a.opts.Isolation})
+	if err != nil {
+		return nil, failure("beginning a transaction", err)
+	}
+	committed := false
+	defer func() {
+		// An error of Rollback changes nothing: without a commit the database
+		// rolls back.
+		if !committed {
+			_ = a.tx.Rollback()
+		}
+	}()
+
+	// The first statement writes: on SQLite it takes the write lock before
+	// anything was read, as BEGIN IMMEDIATE does; on PostgreSQL it waits for
+	// another transaction that has the key until that one has ended.
+	fresh, err := a.claim(dbctx, a.info.Phase, open)
+	if err != nil {
+		return nil, failure("writing the key", err)
+	}
+	if !fresh {
+		return a.stored(dbctx)
+	}
+	null, err := a.nothingToUndo(dbctx)
+	if err != nil {
+		return nil, err
+	}
+	if null {
+		err = a.complete(dbctx, void, nil)
+		out = []byte("null")
+	} else {
+		if out, err = a.call(ctx, fn); err != nil {
+			return nil, vouch(err)
+		}
+		err = a.complete(dbctx, done, out)
+	}
+	if err != nil {
+		return nil, failure("writing the result", err)
+	}
+	if err := a.tx.Commit(); err != nil {
+		return a.lookup(ctx, err)
+	}
+	committed = true
+	return out, nil
+}
+
+// call runs fn with a panic as an error: the transaction is rolled back as for
+// any other.
+func (a *attempt) call(ctx context.Context, fn Func) (out []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			out, err = nil, worker.Recovered(v)
+		}
+	}()
+	if out, err = fn(ctx, a.tx); err == nil && len(out) == 0 {
+		out = []byte("null")
+	}
+	return out, err
+}
+
+// claim writes the key of the task's step in phase p; false if it is there.
+func (a *attempt) claim(ctx context.Context, p protocol.Phase, state string) (bool, error) {
+	var notAfter int64
+	if !a.info.NotAfter.IsZero() {
+		notAfter = a.info.NotAfter.UnixMilli()
+	}
+	res, err := a.tx.ExecContext(ctx, a.sql.claim, key(&a.info, p), a.info.RunID, a.info.Step, p.String(),
+		int64(a.info.Generation), state, time.Now().UnixMilli(), notAfter)
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n == 1, err
+}
+
+func (a *attempt) read(ctx context.Context, p protocol.Phase) (r row, err error) {
+	err = a.tx.GetContext(ctx, &r, a.sql.read, key(&a.info, p))
+	return r, err
+}
+
+func (a *attempt) complete(ctx context.Context, state string, result []byte) error {
+	_, err := a.tx.ExecContext(ctx, a.sql.complete, state, result, key(&a.info, a.info.Phase))
+	return err
+}
+
+// nothingToUndo tells of a compensation or an abort whether what it undoes has
+// had no effect; then it is blocked from now on.
+func (a *attempt) nothingToUndo(ctx context.Context) (bool, error) {
+	p := undoes(a.info.Phase)
+	if p == 0 {
+		return false, nil
+	}
+	fresh, err := a.claim(ctx, p, blocked)
+	if err != nil {
+		return false, failure("blocking the "+p.String(), err)
+	}
+	if fresh {
+		return true, nil
+	}
+	r, err := a.read(ctx, p)
+	if err != nil {
+		return false, failure("reading the "+p.String(), err)
+	}
+	return r.State == blocked, nil
+}
+
+// stored answers for a key that is there.
+func (a *attempt) stored(ctx context.Context) ([]byte, error) {
+	r, err := a.read(ctx, a.info.Phase)
+	if err != nil {
+		return nil, failure("reading the stored result", err)
+	}
+	switch {
+	case r.State == blocked:
+		return nil, worker.NoEffect(worker.Final(CodeSuspended,
+			fmt.Errorf("the step was compensated before its %v arrived", a.info.Phase)))
+	case r.State == void:
+		return []byte("null"), nil
+	case r.Generation > int64(a.info.Generation):
+		return nil, worker.NoEffect(worker.Final(CodeSuperseded,
+			fmt.Errorf("generation %d has taken effect, this is %d", r.Generation, a.info.Generation)))
+	case r.Generation < int64(a.info.Generation):
+		// It was retried with other input in the belief that it had no effect.
+		// It had: so that nobody takes it for done with the new input, and the
+		// step is compensated.
+		return nil, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeConflict,
+			Err: fmt.Errorf("generation %d has taken effect already, this is %d", r.Generation, a.info.Generation)}
+	}
+	return r.Result, nil
+}
+
+// lookup finds out what became of a commit that returned an error. Writing the
+// key again waits for the first transaction's end, where it still goes on.
+func (a *attempt) lookup(ctx context.Context, commit error) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.opts.LookupTimeout)
+	defer cancel()
+	for try := 0; ; try++ {
+		out, gone, err := a.probe(ctx)
+		switch {
+		case err == nil && gone:
+			return nil, failure("committing", commit)
+		case err == nil:
+			return out, nil
+		}
+		// An answer of the row's that is not a failure to read it.
+		var stated *worker.Error
+		if errors.As(err, &stated) && stated.Code != CodeDatabase {
+			return nil, err
+		}
+		if !pause(ctx, try) {
+			return nil, worker.Unknown(CodeCommit,
+				fmt.Errorf("committing: %w; looking the key up again: %w", commit, err))
+		}
+	}
+}
+
+// probe reads the row in a transaction that leaves nothing; gone if there is
+// none.
+func (a *attempt) probe(ctx context.Context) (out []byte, gone bool, err error) {
+	if a.tx, err = a.db.BeginTxx(ctx, nil); err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = a.tx.Rollback() }()
+	if gone, err = a.claim(ctx, a.info.Phase, open); err != nil || gone {
+		return nil, gone, err
+	}
+	out, err = a.stored(ctx)
+	return out, false, err
+}
+
+// failure is an error of the database before a commit: rolled back.
+func failure(doing string, err error) error {
+	return worker.NoEffect(worker.Retryable(CodeDatabase, fmt.Errorf("inbox: %s: %w", doing, err)))
+}
+
+// vouch says of a handler's error that it had no effect, unless the handler
+// says that it may have had one elsewhere.
+func vouch(err error) error {
+	var stated *worker.Error
+	if errors.As(err, &stated) && stated.Outcome == protocol.OutcomeUnknown {
+		return err
+	}
+	return worker.NoEffect(err)
+}

@@ -1,0 +1,30 @@
+// Package inbox makes the effect of a handler happen once, in the handler's
+// own database.
+//
+// Tasks are delivered at least once. A handler registered with [Handle] runs in
+// a transaction that also writes a row under the task's key, so that both are
+// there or neither:
+//
+//   - A duplicate, also one that arrives while the first still runs, does not
+//     run the handler; it answers the stored result.
+//   - A failure rolls back and leaves no row. It is reported as failed without
+//     effect even where the handler ran out of time or panicked, unless the
+//     handler itself returns a [worker.Unknown].
+//   - A compensation whose action has left no row is a null compensation: it
+//     does nothing, succeeds, and writes the action's row as blocked, so that
+//     the action, should it arrive later, fails finally with code "suspended".
+//     The same holds for an abort and its prepare.
+//   - Where a commit's answer is lost, the row is looked up again; the answer is
+//     an unknown outcome only if that fails too.
+//
+// The row's key is run/step/phase; its generation is a column. Of two
+// generations of a task (an operator retried with other input) the one that
+// took effect stays: an older one that comes late fails finally with code
+// "superseded".
+//
+// Effects outside of the transaction (a call to another system, a message) are
+// not covered: give them the idempotency key of [worker.TaskFrom].
+//
+// Rows have to stay for as long as a duplicate can arrive, and an action's row
+// for as long as its compensation may still come. See [Inbox.Cleanup].
+package inbox
