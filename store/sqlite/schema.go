@@ -1,0 +1,98 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/mattn/go-sqlite3"
+	"github.com/pressly/goose/v3"
+
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// applicationID marks a SQLite file as a Ringmaster store: "RMST".
+const applicationID = 0x524d5354
+
+// migrate makes the schema of a new file and brings an old one up to date. A
+// file that is not ours, or of a newer version, is left as it was.
+func migrate(ctx context.Context, path string, log *slog.Logger) error {
+	// The page size is that of file systems; it takes effect in a new file only.
+	hook := pragmaHook([]string{"page_size = 4096", "busy_timeout = " + busyTimeout, "synchronous = FULL"})
+	db := sql.OpenDB(connector{dsn(path, "rwc"), &sqlite3.SQLiteDriver{ConnectHook: hook}})
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+
+	if err := checkOurs(ctx, db); err != nil {
+		return err
+	}
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, files,
+		goose.WithDisableGlobalRegistry(true), goose.WithTableName("schema_versions"), goose.WithSlog(log))
+	if err != nil {
+		return fmt.Errorf("preparing migrations: %w", err)
+	}
+	have, known, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the schema's version: %w", err)
+	}
+	if have > known {
+		return fmt.Errorf("%w: the file has version %d and this program knows %d; run the newer Ringmaster that last opened it, or restore a backup made before",
+			store.ErrNewerSchema, have, known)
+	}
+	applied, err := p.Up(ctx)
+	if err != nil {
+		return fmt.Errorf("migrating from version %d to %d: %w", have, known, err)
+	}
+	if len(applied) > 0 {
+		log.Info("store migrated", "from", have, "to", known)
+	}
+	return nil
+}
+
+// checkOurs tells a store of ours by its application id, and marks an empty
+// file as one.
+func checkOurs(ctx context.Context, db *sql.DB) error {
+	var id, tables int64
+	err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id)
+	if err == nil {
+		err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+	}
+	var e sqlite3.Error
+	switch {
+	case errors.As(err, &e) && e.Code == sqlite3.ErrNotADB:
+		return errors.New("the file exists and is not a SQLite database; name another path")
+	case err != nil:
+		return fmt.Errorf("looking at the file: %w", err)
+	case id == applicationID:
+		return nil
+	case tables > 0 || id != 0:
+		return errors.New("the file is a SQLite database of another program; name another path")
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
+	if err != nil {
+		return fmt.Errorf("marking the file: %w", err)
+	}
+	return nil
+}
+
+// connector lets database/sql open connections with a driver of our own, so
+// that nothing is registered under a global name.
+type connector struct {
+	name   string
+	driver *sqlite3.SQLiteDriver
+}
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.name) }
+func (c connector) Driver() driver.Driver                        { return c.driver }

@@ -1,0 +1,200 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// script is a sequence of commits that are the same whenever they are made,
+// each with a mark of its number, so that what a store holds tells how many of
+// them it has seen.
+type script struct {
+	seed uint64
+	gen  *generator
+	n    int
+}
+
+// markRef is the run whose records number the commits.
+const markRef = 1
+
+func newScript(seed uint64) *script {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	s := &script{seed: seed, gen: newGenerator(rng.IntN, rigShards, false)}
+	s.gen.next[0] = markRef
+	for shard := range uint32(rigShards) {
+		s.gen.epochs[shard] = 1
+	}
+	return s
+}
+
+// begin prepares a store for a script.
+func (s *script) begin(ctx context.Context, to store.Store) error {
+	for _, w := range [][2]string{{flow, flowV1}, {flow, flowV2}, {pay, payV1}} {
+		if _, _, err := to.PutWorkflow(ctx, workflowInfo(w[0], w[1]), definition(w[0], w[1])); err != nil {
+			return err
+		}
+	}
+	for shard := range uint32(rigShards) {
+		if _, _, err := to.Acquire(ctx, shard, "owner"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next makes the script's next commit.
+func (s *script) next() []store.Part {
+	parts := s.gen.commit()
+	s.n++
+	mark := store.Part{Shard: 0, Epoch: 1, Append: []store.Record{{Ref: markRef, Seq: uint64(s.n), Data: []byte{1}}}}
+	if s.n == 1 {
+		mark.Create = []store.Run{{Ref: markRef, ID: "mark", Workflow: flow, Version: flowV1, Status: store.StatusRunning,
+			Created: at(0), Updated: at(0)}}
+	}
+	return append(parts, mark)
+}
+
+// commit makes the script's next commit on a store.
+func (s *script) commit(to store.Store) error {
+	errs, err := to.Commit(s.next())
+	if err == nil && errs != nil {
+		err = fmt.Errorf("parts failed: %v", errs)
+	}
+	return err
+}
+
+// verify opens a database and checks that it holds exactly the first n commits
+// of a script, for some n from low to high, and that it takes more.
+func verify(t testing.TB, db Database, seed uint64, low, high int) {
+	t.Helper()
+	ctx := context.Background()
+	s, err := db.Open(ctx, rigShards)
+	if err != nil {
+		t.Fatalf("opening after a crash: %v", err)
+	}
+	defer s.Close()
+	marks, err := s.History(ctx, markRef)
+	if err != nil {
+		t.Fatalf("reading after a crash: %v", err)
+	}
+	n := len(marks)
+	if n < low || n > high {
+		t.Fatalf("after a crash %d commits are there; at least %d were acknowledged and at most %d begun", n, low, high)
+	}
+	if n == 0 {
+		return // even what came before the first commit may be gone
+	}
+	model, again := NewModel(rigShards), newScript(seed)
+	if err := again.begin(ctx, model); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		if err := again.commit(model); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compare(t, s, model, "after a crash")
+	for range 3 {
+		parts := again.next()
+		for _, to := range []store.Store{s, model} {
+			if errs, err := to.Commit(parts); err != nil || errs != nil {
+				t.Fatalf("committing after a crash: %v, %v", errs, err)
+			}
+		}
+	}
+	compare(t, s, model, "after going on")
+}
+
+func compare(t testing.TB, s, model store.Store, when string) {
+	t.Helper()
+	got, err := dump(context.Background(), s)
+	if err != nil {
+		t.Fatalf("reading %s: %v", when, err)
+	}
+	want, err := dump(context.Background(), model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := difference(got, want); d != "" {
+		t.Fatalf("%s: %s", when, d)
+	}
+}
+
+func crashes(t *testing.T, h Harness) {
+	t.Run("after each commit what was acknowledged is there", func(t *testing.T) { crashAfterCommits(t, h) })
+	t.Run("in the middle of commits what was acknowledged is there", func(t *testing.T) { crashAmidCommits(t, h) })
+	t.Run("with a torn log whole commits are there", func(t *testing.T) { crashTorn(t, h) })
+}
+
+// started opens a new database and begins a script on it.
+func started(t testing.TB, h Harness, seed uint64) (Database, store.Store, *script) {
+	t.Helper()
+	db := h.New(t)
+	s, err := db.Open(context.Background(), rigShards)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	sc := newScript(seed)
+	if err := sc.begin(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	return db, s, sc
+}
+
+func crashAfterCommits(t *testing.T, h Harness) {
+	const seed = 11
+	db, s, sc := started(t, h, seed)
+	for n := 1; n <= 12; n++ {
+		if err := sc.commit(s); err != nil {
+			t.Fatal(err)
+		}
+		verify(t, h.Crash(t, db, 0), seed, n, n)
+	}
+}
+
+func crashAmidCommits(t *testing.T, h Harness) {
+	const seed = 12
+	db, s, sc := started(t, h, seed)
+	var begun, done atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !stop.Load() && done.Load() < 3000 {
+			begun.Add(1)
+			if err := sc.commit(s); err != nil {
+				t.Errorf("committing: %v", err)
+				return
+			}
+			done.Add(1)
+		}
+	})
+	defer wg.Wait()
+	defer stop.Store(true)
+	for range 12 {
+		before := done.Load()
+		copied := h.Crash(t, db, 0)
+		after := begun.Load()
+		verify(t, copied, seed, int(before), int(after))
+	}
+}
+
+func crashTorn(t *testing.T, h Harness) {
+	const seed = 13
+	db, s, sc := started(t, h, seed)
+	rng := rand.New(rand.NewPCG(seed, 2))
+	for n := 1; n <= 10; n++ {
+		if err := sc.commit(s); err != nil {
+			t.Fatal(err)
+		}
+		// A cut may take commits with it, as a disk that lies may, but never
+		// half a one.
+		verify(t, h.Crash(t, db, 1+rng.Int64N(40_000)), seed, 0, n)
+	}
+}

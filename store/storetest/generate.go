@@ -1,0 +1,188 @@
+package storetest
+
+import (
+	"fmt"
+
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// chooser picks a number below n.
+type chooser func(n int) int
+
+func pick[T any](c chooser, of ...T) T { return of[c(len(of))] }
+
+// sometimes is true once in n times.
+func (c chooser) sometimes(n int) bool { return c(n) == n-1 }
+
+// generator makes parts from choices. It draws from few values, so that they
+// meet, and knows what it made before, so that most parts fit that and some
+// do not.
+type generator struct {
+	choose chooser
+	shards uint32
+	epochs map[uint32]uint64
+	next   map[uint32]int64 // last ref by shard
+	runs   []int64          // refs of runs made, whether written or not
+	seqs   map[int64]uint64 // highest number of a record by run
+	ids    int              // ids made
+	faulty bool             // also makes parts that must fail
+	ms     int              // of the latest time used
+}
+
+func newGenerator(c chooser, shards uint32, faulty bool) *generator {
+	return &generator{choose: c, shards: shards, epochs: map[uint32]uint64{}, next: map[uint32]int64{},
+		seqs: map[int64]uint64{}, faulty: faulty}
+}
+
+// commit makes the parts of one commit, of distinct shards unless faulty.
+func (g *generator) commit() []store.Part {
+	var parts []store.Part
+	for shard := range g.shards {
+		if g.choose(3) == 0 {
+			continue
+		}
+		parts = append(parts, g.part(shard))
+		if g.faulty && g.choose.sometimes(10) {
+			parts = append(parts, g.part(shard))
+		}
+	}
+	return parts
+}
+
+func (g *generator) part(shard uint32) store.Part {
+	p := store.Part{Shard: shard, Epoch: g.epochs[shard]}
+	if g.faulty && g.choose.sometimes(10) {
+		p.Epoch += uint64(g.choose(3)) - 1
+	}
+	g.ms += g.choose(3)
+	for range g.choose(4) {
+		r := g.run(shard)
+		p.Create = append(p.Create, r)
+		g.runs = append(g.runs, r.Ref)
+		p.Append = append(p.Append, g.record(r.Ref))
+	}
+	for range g.choose(4) {
+		if ref, ok := g.known(shard); ok {
+			p.Append = append(p.Append, g.record(ref))
+		}
+	}
+	for range g.choose(3) {
+		if ref, ok := g.known(shard); ok {
+			p.Update = append(p.Update, g.update(ref))
+		}
+	}
+	return p
+}
+
+// known picks a run of a shard.
+func (g *generator) known(shard uint32) (int64, bool) {
+	var of []int64
+	for _, ref := range g.runs {
+		if uint32(ref>>40) == shard {
+			of = append(of, ref)
+		}
+	}
+	if len(of) == 0 {
+		return 0, false
+	}
+	return pick(g.choose, of...), true
+}
+
+func (g *generator) run(shard uint32) store.Run {
+	g.next[shard] = max(g.next[shard], store.RefBase(shard)) + 1
+	g.ids++
+	r := store.Run{
+		Ref: g.next[shard], ID: fmt.Sprintf("%s%d", pick(g.choose, "a", "ab", "b-"), g.ids), Shard: shard,
+		Status: pick(g.choose, store.StatusRunning, store.StatusRunning, store.StatusStalled, store.StatusSucceeded),
+		Key:    pick(g.choose, "", "k1", "k2"), Waived: g.choose(5) == 0, InputHash: [16]byte{byte(g.choose(256))},
+		Created: at(g.ms), Updated: at(g.ms + g.choose(3)),
+	}
+	r.Workflow, r.Version = flow, pick(g.choose, flowV1, flowV2)
+	if g.choose(3) == 0 {
+		r.Workflow, r.Version = pay, payV1
+	}
+	if g.choose(2) == 0 {
+		r.Key = r.ID
+	}
+	if g.choose(3) == 0 {
+		r.Tags = map[string]string{pick(g.choose, "t", "u"): pick(g.choose, "1", "2", "")}
+	}
+	if g.choose(3) == 0 {
+		r.FailedStep, r.Error = pick(g.choose, "pay", "ship"), "E"
+	}
+	if g.choose(3) == 0 {
+		r.Wake = at(g.ms + g.choose(5))
+	}
+	if r.Status.Final() {
+		r.Ended = r.Updated
+	}
+	if g.faulty && g.choose.sometimes(20) {
+		r.ID = fmt.Sprintf("a%d", 1+g.choose(g.ids))
+	}
+	if g.faulty && g.choose.sometimes(20) {
+		r.Version = "unheard of"
+	}
+	return r
+}
+
+func (g *generator) record(ref int64) store.Record {
+	g.seqs[ref] += 1 + uint64(g.choose(2))
+	r := store.Record{Ref: ref, Seq: g.seqs[ref], Data: fmt.Appendf(nil, "%d.%d", ref, g.seqs[ref])}
+	for range g.choose(3) {
+		r.Data = append(r.Data, make([]byte, g.choose(200))...)
+	}
+	if g.choose.sometimes(6) {
+		r.DropFrom = 1 + uint64(g.choose(int(r.Seq)))
+	}
+	if g.faulty && g.choose.sometimes(20) {
+		r.Seq = 1 + uint64(g.choose(int(r.Seq)))
+	}
+	return r
+}
+
+func (g *generator) update(ref int64) store.Update {
+	u := store.Update{
+		Ref: ref, Status: store.Status(1 + g.choose(int(store.StatusAborted))), Waived: g.choose(4) == 0,
+		Updated: at(g.ms), FailedStep: pick(g.choose, "", "pay", "ship"), Error: pick(g.choose, "", "E: no"),
+	}
+	if u.Status.Final() {
+		u.Ended = at(g.ms)
+	}
+	if g.choose(3) == 0 {
+		u.Wake = at(g.ms + g.choose(5))
+	}
+	return u
+}
+
+// filter makes a filter of a list.
+func (g *generator) filter() store.Filter {
+	f := store.Filter{Limit: 1 + g.choose(5)}
+	maybe := func() bool { return g.choose(4) == 0 }
+	if maybe() {
+		f.Workflow = pick(g.choose, flow, pay, "none")
+	}
+	if maybe() {
+		for range 1 + g.choose(2) {
+			f.Statuses = append(f.Statuses, store.Status(1+g.choose(int(store.StatusAborted))))
+		}
+	}
+	if maybe() {
+		f.Key = pick(g.choose, "k1", "k2", "a1")
+	}
+	if maybe() {
+		f.TagName, f.TagValue = pick(g.choose, "t", "u"), pick(g.choose, "", "1", "2")
+	}
+	if maybe() {
+		f.IDPrefix = pick(g.choose, "a", "ab", "b", "a1")
+	}
+	if maybe() {
+		f.FailedStep = pick(g.choose, "pay", "ship")
+	}
+	if maybe() {
+		f.Since = at(g.choose(g.ms + 2))
+	}
+	if maybe() {
+		f.Until = at(g.choose(g.ms + 2))
+	}
+	return f
+}

@@ -1,0 +1,367 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+// Model is the port's meaning in its plainest form: maps, and loops over all
+// of them. It is safe for concurrent use and forgets everything at its end.
+type Model struct {
+	mu        sync.Mutex
+	shards    uint32
+	epochs    map[uint32]uint64
+	runs      map[int64]store.Run
+	ids       map[string]int64
+	history   map[int64]map[uint64]store.Record
+	workflows []modelWorkflow // in order of registration
+}
+
+type modelWorkflow struct {
+	store.WorkflowInfo
+	definition []byte
+}
+
+var _ store.Store = (*Model)(nil)
+
+// NewModel makes an empty model.
+func NewModel(shards uint32) *Model {
+	return &Model{shards: shards, epochs: map[uint32]uint64{}, runs: map[int64]store.Run{},
+		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}}
+}
+
+// Shards implements [store.Store].
+func (m *Model) Shards() uint32 { return m.shards }
+
+// Acquire implements [store.Store].
+func (m *Model) Acquire(_ context.Context, shard uint32, _ string) (uint64, int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if shard >= m.shards {
+		return 0, 0, fmt.Errorf("shard %d of %d", shard, m.shards)
+	}
+	m.epochs[shard]++
+	last := store.RefBase(shard)
+	for ref := range m.runs {
+		if uint32(ref>>40) == shard {
+			last = max(last, ref)
+		}
+	}
+	return m.epochs[shard], last, nil
+}
+
+// Commit implements [store.Store].
+func (m *Model) Commit(parts []store.Part) ([]error, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	errs := make([]error, len(parts))
+	failed := false
+	for i, p := range parts {
+		if errs[i] = m.refuse(p); errs[i] != nil {
+			failed = true
+			continue
+		}
+		m.apply(p)
+	}
+	if !failed {
+		return nil, nil
+	}
+	return errs, nil
+}
+
+func (m *Model) refuse(p store.Part) error {
+	if e := m.epochs[p.Shard]; e == 0 || e != p.Epoch {
+		return store.ErrStaleEpoch
+	}
+	ids, refs, records := map[string]bool{}, map[int64]bool{}, map[[2]uint64]bool{}
+	for _, r := range p.Create {
+		if m.workflow(r.Workflow, r.Version) == nil {
+			return store.ErrNotFound
+		}
+	}
+	for _, r := range p.Create {
+		_, haveID := m.ids[r.ID]
+		_, haveRef := m.runs[r.Ref]
+		if haveID || haveRef || ids[r.ID] || refs[r.Ref] {
+			return store.ErrDuplicate
+		}
+		ids[r.ID], refs[r.Ref] = true, true
+	}
+	for _, r := range p.Append {
+		n := [2]uint64{uint64(r.Ref), r.Seq}
+		if _, have := m.history[r.Ref][r.Seq]; have || records[n] {
+			return store.ErrDuplicate
+		}
+		records[n] = true
+	}
+	return nil
+}
+
+func (m *Model) apply(p store.Part) {
+	for _, r := range p.Create {
+		if len(r.Tags) == 0 {
+			r.Tags = nil
+		}
+		r.Tags = maps.Clone(r.Tags)
+		m.runs[r.Ref], m.ids[r.ID] = r, r.Ref
+	}
+	for _, r := range p.Append {
+		if m.history[r.Ref] == nil {
+			m.history[r.Ref] = map[uint64]store.Record{}
+		}
+		m.history[r.Ref][r.Seq] = store.Record{Ref: r.Ref, Seq: r.Seq, Data: slices.Clone(r.Data)}
+	}
+	for _, r := range p.Append {
+		for seq := range m.history[r.Ref] {
+			if r.DropFrom != 0 && r.DropFrom <= seq && seq < r.Seq {
+				delete(m.history[r.Ref], seq)
+			}
+		}
+	}
+	for _, u := range p.Update {
+		r, ok := m.runs[u.Ref]
+		if !ok {
+			continue
+		}
+		r.Status, r.Waived, r.Updated, r.Ended, r.Wake = u.Status, u.Waived, u.Updated, u.Ended, u.Wake
+		r.FailedStep, r.Error = u.FailedStep, u.Error
+		m.runs[u.Ref] = r
+	}
+}
+
+// Run implements [store.Store].
+func (m *Model) Run(_ context.Context, id string) (store.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ref, ok := m.ids[id]
+	if !ok {
+		return store.Run{}, store.ErrNotFound
+	}
+	return m.runs[ref], nil
+}
+
+// RunByRef implements [store.Store].
+func (m *Model) RunByRef(_ context.Context, ref int64) (store.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.runs[ref]
+	if !ok {
+		return store.Run{}, store.ErrNotFound
+	}
+	return r, nil
+}
+
+// Lookup implements [store.Store].
+func (m *Model) Lookup(_ context.Context, ids []string) ([]store.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sorted(func(r store.Run) bool { return slices.Contains(ids, r.ID) }), nil
+}
+
+// sorted returns the runs that match, in order of their numbers.
+func (m *Model) sorted(match func(store.Run) bool) []store.Run {
+	var out []store.Run
+	for _, ref := range slices.Sorted(maps.Keys(m.runs)) {
+		if r := m.runs[ref]; match(r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// History implements [store.Store].
+func (m *Model) History(_ context.Context, ref int64) ([]store.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.records(ref), nil
+}
+
+func (m *Model) records(ref int64) []store.Record {
+	var out []store.Record
+	for _, seq := range slices.Sorted(maps.Keys(m.history[ref])) {
+		out = append(out, m.history[ref][seq])
+	}
+	return out
+}
+
+// Load implements [store.Store].
+func (m *Model) Load(_ context.Context, refs []int64) ([]store.Unfinished, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.whole(m.sorted(func(r store.Run) bool { return slices.Contains(refs, r.Ref) })), nil
+}
+
+func (m *Model) whole(runs []store.Run) []store.Unfinished {
+	var out []store.Unfinished
+	for _, r := range runs {
+		out = append(out, store.Unfinished{Run: r, History: m.records(r.Ref)})
+	}
+	return out
+}
+
+// Unfinished implements [store.Store].
+func (m *Model) Unfinished(_ context.Context, shard uint32, after int64, wakeBefore time.Time, limit int) ([]store.Unfinished, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	runs := m.sorted(func(r store.Run) bool {
+		return r.Shard == shard && !r.Status.Final() && r.Ref > after && !r.Wake.After(wakeBefore)
+	})
+	return m.whole(runs[:min(max(limit, 0), len(runs))]), nil
+}
+
+// Due implements [store.Store].
+func (m *Model) Due(_ context.Context, shard uint32, t time.Time, limit int) ([]int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	runs := m.sorted(func(r store.Run) bool {
+		return r.Shard == shard && !r.Status.Final() && !r.Wake.IsZero() && !r.Wake.After(t)
+	})
+	slices.SortStableFunc(runs, func(a, b store.Run) int { return a.Wake.Compare(b.Wake) })
+	var out []int64
+	for _, r := range runs[:min(max(limit, 0), len(runs))] {
+		out = append(out, r.Ref)
+	}
+	return out, nil
+}
+
+// List implements [store.Store]. Its cursors are the JSON of the last run's
+// place.
+func (m *Model) List(_ context.Context, f store.Filter) (store.Page, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	type place struct {
+		Created time.Time
+		Ref     int64
+	}
+	older := func(r store.Run, p place) bool {
+		return r.Created.Before(p.Created) || r.Created.Equal(p.Created) && r.Ref < p.Ref
+	}
+	var from *place
+	if f.Cursor != "" && json.Unmarshal([]byte(f.Cursor), &from) != nil {
+		return store.Page{}, store.ErrBadCursor
+	}
+	runs := m.sorted(func(r store.Run) bool { return matches(f, r) && (from == nil || older(r, *from)) })
+	slices.SortFunc(runs, func(a, b store.Run) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Ref, a.Ref))
+	})
+	limit := f.Limit
+	if limit <= 0 {
+		limit = 50
+	}
+	limit = min(limit, 1000)
+	if len(runs) <= limit {
+		return store.Page{Runs: runs}, nil
+	}
+	last := runs[limit-1]
+	next, err := json.Marshal(place{last.Created, last.Ref})
+	return store.Page{Runs: runs[:limit], Next: string(next)}, err
+}
+
+func matches(f store.Filter, r store.Run) bool {
+	value, tagged := r.Tags[f.TagName]
+	return (f.Workflow == "" || f.Workflow == r.Workflow) &&
+		(len(f.Statuses) == 0 || slices.Contains(f.Statuses, r.Status)) &&
+		(f.Key == "" || f.Key == r.Key) &&
+		(f.TagName == "" || tagged && (f.TagValue == "" || f.TagValue == value)) &&
+		strings.HasPrefix(r.ID, f.IDPrefix) &&
+		(f.FailedStep == "" || f.FailedStep == r.FailedStep) &&
+		(f.Since.IsZero() || !r.Created.Before(f.Since)) &&
+		(f.Until.IsZero() || r.Created.Before(f.Until))
+}
+
+// Counts implements [store.Store].
+func (m *Model) Counts(context.Context) (store.Counts, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := store.Counts{}
+	for _, r := range m.runs {
+		if out[r.Workflow] == nil {
+			out[r.Workflow] = map[store.Status]int64{}
+		}
+		out[r.Workflow][r.Status]++
+	}
+	return out, nil
+}
+
+func (m *Model) workflow(name, version string) *modelWorkflow {
+	for i := range m.workflows {
+		if w := &m.workflows[i]; w.Name == name && (w.Version == version || version == "" && w.Active) {
+			return w
+		}
+	}
+	return nil
+}
+
+// activate makes one version the only active one of its name.
+func (m *Model) activate(name, version string) {
+	for i := range m.workflows {
+		if w := &m.workflows[i]; w.Name == name {
+			w.Active = w.Version == version
+		}
+	}
+}
+
+// PutWorkflow implements [store.Store].
+func (m *Model) PutWorkflow(_ context.Context, info store.WorkflowInfo, definition []byte) (store.WorkflowInfo, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if info.Version == "" || info.Name == "" {
+		return store.WorkflowInfo{}, false, errors.New("a workflow needs a name and a version")
+	}
+	if w := m.workflow(info.Name, info.Version); w != nil {
+		return w.WorkflowInfo, false, nil
+	}
+	m.workflows = append(m.workflows, modelWorkflow{info, slices.Clone(definition)})
+	m.activate(info.Name, info.Version)
+	return m.workflow(info.Name, info.Version).WorkflowInfo, true, nil
+}
+
+// ActivateWorkflow implements [store.Store].
+func (m *Model) ActivateWorkflow(_ context.Context, name, version string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if version == "" || m.workflow(name, version) == nil {
+		return store.ErrNotFound
+	}
+	m.activate(name, version)
+	return nil
+}
+
+// Workflow implements [store.Store].
+func (m *Model) Workflow(_ context.Context, name, version string) (store.WorkflowInfo, []byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workflow(name, version)
+	if w == nil {
+		return store.WorkflowInfo{}, nil, store.ErrNotFound
+	}
+	return w.WorkflowInfo, slices.Clone(w.definition), nil
+}
+
+// Workflows implements [store.Store].
+func (m *Model) Workflows(context.Context) ([]store.WorkflowInfo, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.WorkflowInfo
+	for _, w := range slices.Backward(m.workflows) {
+		out = append(out, w.WorkflowInfo)
+	}
+	slices.SortStableFunc(out, func(a, b store.WorkflowInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Check implements [store.Store].
+func (m *Model) Check(context.Context) error { return nil }
+
+// Close implements [store.Store].
+func (m *Model) Close() error { return nil }

@@ -1,0 +1,86 @@
+package storetest
+
+import (
+	"context"
+	"strings"
+
+	"github.com/ringmaster-dev/ringmaster/store"
+)
+
+var openTests = []test{
+	{"an empty store answers nothing and is sound", func(b *rig) {
+		b.must("checking", b.s.Check(b.ctx))
+		b.equal("shards", b.s.Shards(), uint32(rigShards))
+		b.absent("none")
+		_, err := b.s.RunByRef(b.ctx, 1)
+		b.is(err, store.ErrNotFound)
+		b.equal("history", b.history(1), []store.Record(nil))
+		page, err := b.s.List(b.ctx, store.Filter{})
+		b.must("listing", err)
+		b.equal("runs", page.Runs, []store.Run(nil))
+		b.equal("cursor", page.Next, "")
+		counts, err := b.s.Counts(b.ctx)
+		b.must("counting", err)
+		b.equal("counts", counts, store.Counts{})
+	}},
+	{"everything is there after closing and opening", func(b *rig) {
+		r := b.run(1, "a", 5, func(r *store.Run) {
+			r.Key, r.Tags, r.RetryOf = "k", map[string]string{"x": "1", "y": ""}, "before"
+			r.Waived, r.Wake, r.FailedStep, r.Error = true, at(77), "pay", "E: no"
+		})
+		b.create(r, b.run(2, "b", 6))
+		before, err := dump(b.ctx, b.s)
+		b.must("dumping", err)
+		b.close()
+		b.open()
+		after, err := dump(b.ctx, b.s)
+		b.must("dumping", err)
+		b.equal("all", after, before)
+		b.equal("run", b.get("a"), r)
+	}},
+	{"the number of shards is fixed and the error names both", func(b *rig) {
+		b.close()
+		s, err := b.db.Open(b.ctx, rigShards+3)
+		b.is(err, store.ErrShardCount)
+		for _, n := range []string{"4", "7"} {
+			if !strings.Contains(err.Error(), n) {
+				b.Errorf("the error does not name %s: %v", n, err)
+			}
+		}
+		if s != nil {
+			b.Error("a store was returned with the error")
+		}
+		s, err = b.db.Open(b.ctx, 0)
+		b.must("opening without a number", err)
+		b.equal("shards", s.Shards(), uint32(rigShards))
+		b.s = s
+	}},
+	{"a store that is open is locked", func(b *rig) {
+		if !b.h.Exclusive {
+			return
+		}
+		_, err := b.db.Open(b.ctx, rigShards)
+		b.is(err, store.ErrLocked)
+		b.create(b.run(0, "still works", 1))
+		b.close()
+		b.open()
+		b.get("still works")
+	}},
+	{"a closed store refuses and closes again", func(b *rig) {
+		b.close()
+		if _, err := b.s.Commit([]store.Part{b.part(0)}); err == nil {
+			b.Error("a closed store took a commit")
+		}
+		if err := b.s.Check(b.ctx); err == nil {
+			b.Error("a closed store is sound")
+		}
+	}},
+	{"an ended context ends a read", func(b *rig) {
+		ctx, cancel := context.WithCancel(b.ctx)
+		cancel()
+		if _, err := b.s.List(ctx, store.Filter{}); err == nil {
+			b.Error("List succeeded")
+		}
+		b.create(b.run(0, "works on", 1))
+	}},
+}
