@@ -135,8 +135,8 @@ func (d *decision) lostAttempt(in *Lost) error {
 }
 
 // expired takes the news that no worker started an attempt in time. For an
-// action that ends its policy; a pivot that may have been reached is asked
-// again, and compensations are tried on by their policy.
+// action that ends its policy; but a pivot of which any attempt may have reached
+// a worker is asked again, and so are compensations, by their policies.
 func (d *decision) expired(in *Expired) error {
 	a := attempt{in.Step, in.Phase, in.Generation, in.Attempt}
 	if open, err := d.open(a, ""); !open {
@@ -144,7 +144,8 @@ func (d *decision) expired(in *Expired) error {
 	}
 	e := a.event(AttemptExpired)
 	e.Code, e.Message, e.Sent = CodeQueueTimeout, "no worker started the task within its queue timeout", in.Sent
-	d.unsuccessful(e, a.phase == Compensate || in.Sent && d.wf.Step(a.step).Pivot)
+	asked := in.Sent || d.task(a.step, a.phase).unknown > 0
+	d.unsuccessful(e, a.phase == Compensate || asked && d.wf.Step(a.step).Pivot)
 	return nil
 }
 

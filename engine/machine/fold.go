@@ -163,6 +163,7 @@ func (s *State) foldSucceeded(e *Event) {
 		st.ended = s.at
 		return
 	}
+	st.resolved = false
 	s.applied(e.Step, e.Payload)
 }
 
