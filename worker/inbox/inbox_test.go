@@ -27,35 +27,31 @@ type bench struct {
 	db      *sqlx.DB
 	dialect inbox.Dialect
 	box     *inbox.Inbox
+	dsn     string
 }
 
 func onEach(t *testing.T, o inbox.Options, f func(t *testing.T, b bench)) {
 	t.Helper()
-	run := func(name string, d inbox.Dialect, open func(t *testing.T) *sqlx.DB) {
+	run := func(name string, d inbox.Dialect, driver string, dsn func(t *testing.T) string) {
 		t.Run(name, func(t *testing.T) {
-			db := open(t)
+			dsn := dsn(t)
+			db := sqlx.MustOpen(driver, dsn)
+			db.SetMaxOpenConns(20)
 			t.Cleanup(func() { db.Close() })
 			box, err := inbox.New(t.Context(), db, d, o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			db.MustExec(`CREATE TABLE effects (run TEXT NOT NULL, phase TEXT NOT NULL)`)
-			f(t, bench{db, d, box})
+			f(t, bench{db, d, box, dsn})
 		})
 	}
-	run("SQLite", inbox.SQLite, openSQLite)
-	run("PostgreSQL", inbox.Postgres, openPostgres)
+	run("SQLite", inbox.SQLite, "sqlite3", sqliteDSN)
+	run("PostgreSQL", inbox.Postgres, "pgx", func(t *testing.T) string { return testenv.Postgres(t) })
 }
 
-func openSQLite(t *testing.T) *sqlx.DB {
-	dsn := "file:" + filepath.Join(t.TempDir(), "worker.db") + "?_journal_mode=WAL&_synchronous=OFF&_busy_timeout=10000"
-	return sqlx.MustOpen("sqlite3", dsn)
-}
-
-func openPostgres(t *testing.T) *sqlx.DB {
-	db := sqlx.MustOpen("pgx", testenv.Postgres(t))
-	db.SetMaxOpenConns(20)
-	return db
+func sqliteDSN(t *testing.T) string {
+	return "file:" + filepath.Join(t.TempDir(), "worker.db") + "?_journal_mode=WAL&_synchronous=OFF&_busy_timeout=10000"
 }
 
 // task returns the context of a task.
@@ -130,23 +126,27 @@ func TestADuplicateAnswersTheStoredResult(t *testing.T) {
 // action is refused.
 func TestS6ACompensationAheadOfItsActionBlocksIt(t *testing.T) {
 	for _, phases := range [][2]protocol.Phase{{action, compensate}, {protocol.PhasePrepare, protocol.PhaseAbort}} {
-		onEach(t, inbox.Options{}, func(t *testing.T, b bench) {
-			for attempt := uint32(1); attempt <= 2; attempt++ {
-				out, err := b.box.Do(task(t.Context(), "r", phases[1], 1, attempt), b.apply)
-				if err != nil || string(out) != "null" {
-					t.Fatalf("null compensation: %s, %v", out, err)
-				}
-			}
-			for generation := uint32(1); generation <= 2; generation++ {
-				_, err := b.box.Do(task(t.Context(), "r", phases[0], generation, 1), b.apply)
-				if codeOf(err) != inbox.CodeSuspended {
-					t.Fatalf("late action: %v", err)
-				}
-			}
-			if b.effects(t, "r", phases[0])+b.effects(t, "r", phases[1]) != 0 {
-				t.Fatal("something took effect")
-			}
+		t.Run(phases[1].String(), func(t *testing.T) {
+			onEach(t, inbox.Options{}, func(t *testing.T, b bench) { compensateFirst(t, b, phases[0], phases[1]) })
 		})
+	}
+}
+
+func compensateFirst(t *testing.T, b bench, forward, undo protocol.Phase) {
+	for attempt := uint32(1); attempt <= 2; attempt++ {
+		out, err := b.box.Do(task(t.Context(), "r", undo, 1, attempt), b.apply)
+		if err != nil || string(out) != "null" {
+			t.Fatalf("null compensation: %s, %v", out, err)
+		}
+	}
+	for generation := uint32(1); generation <= 2; generation++ {
+		_, err := b.box.Do(task(t.Context(), "r", forward, generation, 1), b.apply)
+		if codeOf(err) != inbox.CodeSuspended {
+			t.Fatalf("late action: %v", err)
+		}
+	}
+	if b.effects(t, "r", forward)+b.effects(t, "r", undo) != 0 {
+		t.Fatal("something took effect")
 	}
 }
 
@@ -433,11 +433,14 @@ func TestTheTableMayBeMadeByManyAtOnce(t *testing.T) {
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {
-	db := openSQLite(t)
+	db := sqlx.MustOpen("sqlite3", sqliteDSN(t))
 	defer db.Close()
 	for name, f := range map[string]func() error{
 		"dialect": func() error { _, err := inbox.New(t.Context(), db, 0, inbox.Options{}); return err },
-		"Table":   func() error { _, err := inbox.New(t.Context(), db, inbox.SQLite, inbox.Options{Table: `a"b`}); return err },
+		"Table": func() error {
+			_, err := inbox.New(t.Context(), db, inbox.SQLite, inbox.Options{Table: `a"b`})
+			return err
+		},
 	} {
 		if err := f(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
