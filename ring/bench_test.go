@@ -6,7 +6,7 @@ import (
 )
 
 func TestLookupsDoNotAllocate(t *testing.T) {
-	r := New(equalMembers(1000))
+	r := must(equalMembers(1000))
 	hashes := randomHashes(64)
 	over := func(i int) int { return i % 3 }
 	n, sum := 0, 0
@@ -30,7 +30,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 func sizes(b *testing.B, f func(b *testing.B, r *Ring, hashes []uint64)) {
 	hashes := randomHashes(1 << 12)
 	for _, n := range []int{10, 100, 1000} {
-		r := New(equalMembers(n))
+		r := must(equalMembers(n))
 		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			f(b, r, hashes)
@@ -88,7 +88,7 @@ func BenchmarkLeast(b *testing.B) {
 func BenchmarkNew(b *testing.B) {
 	sizes(b, func(b *testing.B, r *Ring, _ []uint64) {
 		for b.Loop() {
-			New(r.members)
+			must(r.members)
 		}
 	})
 }
@@ -96,7 +96,7 @@ func BenchmarkNew(b *testing.B) {
 func BenchmarkUpdateOneMember(b *testing.B) {
 	sizes(b, func(b *testing.B, r *Ring, _ []uint64) {
 		for b.Loop() {
-			r.Update(r.members[1:])
+			update(r, r.members[1:])
 		}
 	})
 }

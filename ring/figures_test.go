@@ -28,7 +28,7 @@ func TestSharesDeviateByTheRootOfThePoints(t *testing.T) {
 			for i := range members {
 				members[i].Weight = OrdinaryWeight * points / PointsPerWeight
 			}
-			deviation, largest := spread(New(members))
+			deviation, largest := spread(must(members))
 			t.Logf("%4d members of %3d points: standard deviation %.1f %%, largest %.2f of its fair share",
 				n, points, 100*deviation, largest)
 			if ideal := 1 / math.Sqrt(float64(points)); deviation > 1.5*ideal {
@@ -46,7 +46,7 @@ func TestSharesFollowWeightsAndAddUpToOne(t *testing.T) {
 	for i := range members {
 		members[i].Weight = 50 * (1 + i%4)
 	}
-	r := New(members)
+	r := must(members)
 	deviation, largest := spread(r)
 	t.Logf("weights 50 to 200: standard deviation %.1f %%, largest %.2f of its fair share", 100*deviation, largest)
 	if deviation > 0.12 || largest > 1.3 {
@@ -68,7 +68,7 @@ func TestSharesFollowWeightsAndAddUpToOne(t *testing.T) {
 	if math.Abs(sum-1) > 1e-9 {
 		t.Errorf("the shares add up to %v", sum)
 	}
-	if s := New(equalMembers(1)).Shares(); math.Abs(s[0]-1) > 1e-9 {
+	if s := must(equalMembers(1)).Shares(); math.Abs(s[0]-1) > 1e-9 {
 		t.Errorf("a member alone has %v", s)
 	}
 }
@@ -76,8 +76,8 @@ func TestSharesFollowWeightsAndAddUpToOne(t *testing.T) {
 func TestAJoinOrLeaveMovesOnlyTheFairShare(t *testing.T) {
 	hashes := randomHashes(100_000)
 	for _, n := range []int{3, 10, 100, 1000} {
-		large := New(equalMembers(n + 1))
-		small := large.Update(equalMembers(n))
+		large := must(equalMembers(n + 1))
+		small := update(large, equalMembers(n))
 		moved := 0
 		for _, h := range hashes {
 			a, b := small.Lookup(h), large.Lookup(h)
@@ -99,9 +99,9 @@ func TestAJoinOrLeaveMovesOnlyTheFairShare(t *testing.T) {
 
 func TestAChangeOfWeightMovesOnlyItsDifference(t *testing.T) {
 	members := equalMembers(10)
-	before := New(members)
+	before := must(members)
 	members[4].Weight = 150
-	after := before.Update(members)
+	after := update(before, members)
 	moved := 0
 	hashes := randomHashes(50_000)
 	for _, h := range hashes {
@@ -120,7 +120,7 @@ func TestAChangeOfWeightMovesOnlyItsDifference(t *testing.T) {
 }
 
 func TestABucketHoldsAPointOrTwo(t *testing.T) {
-	r := New(equalMembers(1000))
+	r := must(equalMembers(1000))
 	looked, most := 0, 0
 	hashes := randomHashes(100_000)
 	for _, h := range hashes {
@@ -153,7 +153,7 @@ func TestBoundedLoadsHoldForHotKeysAndUnequalWeights(t *testing.T) {
 		for i := range members {
 			members[i].Weight = 50 * (1 + i%4)
 		}
-		r := New(members)
+		r := must(members)
 		loads := make([]int, r.Len())
 		strict := make([]int, r.Len())
 		total, stayed := 0, 0
@@ -185,7 +185,7 @@ func TestBoundedLoadsHoldForHotKeysAndUnequalWeights(t *testing.T) {
 
 // With tasks ending as others begin, in proportion to what there is.
 func TestBoundedLoadsHoldWhileTasksEnd(t *testing.T) {
-	r := New(equalMembers(50))
+	r := must(equalMembers(50))
 	loads := make([]int, r.Len())
 	var at []int // where each task that runs is
 	hashes := randomHashes(40_000)
@@ -215,7 +215,7 @@ func TestBoundedLoadsHoldWhileTasksEnd(t *testing.T) {
 }
 
 func TestFullMembersArePassedOver(t *testing.T) {
-	r := New(equalMembers(3))
+	r := must(equalMembers(3))
 	loads := []int{Full, Full, 9}
 	load := func(i int) int { return loads[i] }
 	for _, h := range randomHashes(100) {
@@ -236,7 +236,7 @@ func TestFullMembersArePassedOver(t *testing.T) {
 }
 
 func TestBoundsAreSaneForOddNumbers(t *testing.T) {
-	r := New(equalMembers(4))
+	r := must(equalMembers(4))
 	for _, c := range []struct {
 		total   int
 		epsilon float64
@@ -253,7 +253,7 @@ func TestBoundsAreSaneForOddNumbers(t *testing.T) {
 
 func TestLeastLoadedEvensOutByWeight(t *testing.T) {
 	members := []Member{{Name: "a", Weight: 100}, {Name: "b", Weight: 300}, {Name: "c", Weight: 200}}
-	r := New(members)
+	r := must(members)
 	loads := make([]int, 3)
 	for _, h := range randomHashes(600) {
 		loads[r.Choose(LeastLoaded, h, func(i int) int { return loads[i] }, 0, 0)]++
@@ -262,7 +262,7 @@ func TestLeastLoadedEvensOutByWeight(t *testing.T) {
 		t.Errorf("loads %v", loads)
 	}
 	first := make(map[int]int)
-	idle := New(equalMembers(3))
+	idle := must(equalMembers(3))
 	for _, h := range randomHashes(300) {
 		first[idle.Least(h, func(int) int { return 0 })]++
 	}

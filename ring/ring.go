@@ -3,6 +3,8 @@ package ring
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"iter"
 	"math/bits"
 	"slices"
@@ -34,12 +36,15 @@ type Member struct {
 	Weight int
 }
 
+// ErrMember is wrapped by the errors of [New] and [Ring.Update].
+var ErrMember = errors.New("invalid ring member")
+
 // Ring is an immutable ring. Members are named by their index in the slice
 // that the ring was made from. The zero value is a ring without members. It is
 // safe for concurrent use; its methods do not allocate except where they say.
 type Ring struct {
 	members []Member
-	seats   []string // by index: what a member's points are made of; see seat
+	seats   []string // by index: what a member's points are made of: its name, or name and ID
 	bySeat  []int32  // indexes of members in the order of their seats
 	rank    []int32  // the reverse: position in bySeat by index
 	weights int      // sum of all
@@ -54,17 +59,20 @@ type Ring struct {
 	shift uint // a hash >> shift is its bucket
 }
 
-// New makes a ring. It takes time in proportion to n log n of all points.
-// Members that are the same in name and ID share one place, and the first of
-// them has its keys.
-func New(members []Member) *Ring { return empty.Update(members) }
+// New makes a ring. It refuses a weight out of range and a member that is
+// there twice, by an error that wraps [ErrMember]. It takes time in proportion
+// to n log n of all points.
+func New(members []Member) (*Ring, error) { return empty.Update(members) }
 
 // Update makes a ring of other members, equal to what [New] would make of
 // them. Points of members that were there with the same weight are reused, so
 // that a change of few members takes one pass over the points instead of
 // sorting them. r is not changed.
-func (r *Ring) Update(members []Member) *Ring {
-	n := arrange(members)
+func (r *Ring) Update(members []Member) (*Ring, error) {
+	n, err := arrange(members)
+	if err != nil {
+		return nil, err
+	}
 	kept, fresh := r.match(n)
 	added := make([]point, 0, pointsOf(n, fresh))
 	for _, i := range fresh {
@@ -73,11 +81,11 @@ func (r *Ring) Update(members []Member) *Ring {
 	slices.SortFunc(added, n.compare)
 	n.merge(r, kept, added)
 	n.index()
-	return n
+	return n, nil
 }
 
 // arrange returns a ring that has no points yet.
-func arrange(members []Member) *Ring {
+func arrange(members []Member) (*Ring, error) {
 	n := &Ring{
 		members: slices.Clone(members),
 		seats:   make([]string, len(members)),
@@ -85,32 +93,39 @@ func arrange(members []Member) *Ring {
 		rank:    make([]int32, len(members)),
 	}
 	for i := range n.members {
-		n.bySeat[i] = int32(i)
-		if m := &n.members[i]; m.Weight == 0 {
+		m := &n.members[i]
+		if m.Weight == 0 {
 			m.Weight = OrdinaryWeight
-		} else {
-			m.Weight = min(max(m.Weight, 1), MaxWeight)
 		}
-		n.weights += n.members[i].Weight
+		if m.Weight < 1 || m.Weight > MaxWeight {
+			return nil, fmt.Errorf("%w: %q: weight %d is not between 1 and %d", ErrMember, m.Name, m.Weight, MaxWeight)
+		}
+		n.bySeat[i] = int32(i)
+		n.weights += m.Weight
 	}
 	slices.SortFunc(n.bySeat, func(a, b int32) int {
 		x, y := &n.members[a], &n.members[b]
-		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 	})
 	for at, i := range n.bySeat {
 		m := &n.members[i]
 		n.seats[i] = m.Name
-		if at > 0 && n.members[n.bySeat[at-1]].Name == m.Name {
-			n.seats[i] = m.Name + "\x00" + m.ID
+		if at == 0 || n.members[n.bySeat[at-1]].Name != m.Name {
+			continue
+		}
+		n.seats[i] = m.Name + "\x00" + m.ID
+		if n.members[n.bySeat[at-1]].ID == m.ID {
+			return nil, fmt.Errorf("%w: %q (id %q) is there twice", ErrMember, m.Name, m.ID)
 		}
 	}
-	slices.SortFunc(n.bySeat, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(n.seats[a], n.seats[b]), cmp.Compare(a, b))
-	})
+	slices.SortFunc(n.bySeat, func(a, b int32) int { return cmp.Compare(n.seats[a], n.seats[b]) })
 	for at, i := range n.bySeat {
 		n.rank[i] = int32(at)
+		if at > 0 && n.seats[n.bySeat[at-1]] == n.seats[i] {
+			return nil, fmt.Errorf("%w: %q (id %q) has the place of another", ErrMember, n.members[i].Name, n.members[i].ID)
+		}
 	}
-	return n
+	return n, nil
 }
 
 // match walks the members of r and n by seat. kept gives, by index in r, the
