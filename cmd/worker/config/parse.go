@@ -81,11 +81,22 @@ func (r *reader) config(n ast.Node, cfg *Config) {
 	}
 }
 
-// CheckBroker returns the rule that a broker's URL breaks, or "".
-func CheckBroker(text string) (rule string) {
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "amqp" && u.Scheme != "amqps") || u.Host == "" {
-		return "must be a URL such as amqp://user:password@host:5672/vhost"
+// Nodes splits a broker setting into the URLs of the nodes.
+func Nodes(broker string) []string {
+	nodes := strings.Split(broker, ",")
+	for i := range nodes {
+		nodes[i] = strings.TrimSpace(nodes[i])
+	}
+	return nodes
+}
+
+// CheckBroker returns the rule that a broker setting breaks, or "".
+func CheckBroker(broker string) (rule string) {
+	for _, node := range Nodes(broker) {
+		u, err := url.Parse(node)
+		if err != nil || (u.Scheme != "amqp" && u.Scheme != "amqps") || u.Host == "" {
+			return "must be a URL such as amqp://user:password@host:5672/vhost; those of several nodes are separated by commas"
+		}
 	}
 	return ""
 }

@@ -69,7 +69,8 @@ func (s *Service) Register(ctx context.Context, w *worker.Worker) error {
 	if err != nil {
 		return err
 	}
-	return inbox.Handle(w, box, flow.Ship, s.Ship)
+	inbox.Handle(w, box, flow.Ship, s.Ship)
+	return nil
 }
 
 // Ship hands the parcel to a carrier.

@@ -4,7 +4,6 @@ package orders
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
@@ -87,11 +86,10 @@ func (s *Service) Register(ctx context.Context, w *worker.Worker) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		inbox.Handle(w, box, flow.CreateOrder, s.Create),
-		inbox.Handle(w, box, flow.CancelOrder, s.Cancel),
-		inbox.Handle(w, box, flow.Notify, s.Notify),
-	)
+	inbox.Handle(w, box, flow.CreateOrder, s.Create)
+	inbox.Handle(w, box, flow.CancelOrder, s.Cancel)
+	inbox.Handle(w, box, flow.Notify, s.Notify)
+	return nil
 }
 
 // Create writes the order and takes its goods out of stock.

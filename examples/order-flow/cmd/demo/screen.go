@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// screen prints lines, and below them, on a terminal, one that is redrawn.
+type screen struct {
+	w        *os.File
+	terminal bool
+
+	mu   sync.Mutex
+	live string // what stands on the last line now; only on a terminal
+}
+
+func newScreen(w *os.File) *screen {
+	return &screen{w: w, terminal: term.IsTerminal(int(w.Fd()))}
+}
+
+// say prints a line above the live one.
+func (s *screen) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	fmt.Fprintf(s.w, format+"\n", args...)
+	fmt.Fprint(s.w, s.live)
+}
+
+func (s *screen) clear() {
+	if s.live != "" {
+		fmt.Fprint(s.w, "\r\x1b[K")
+	}
+}
+
+// follow shows what line returns until ctx ends: redrawn on a terminal, else a
+// line every second; and once more at the end.
+func (s *screen) follow(ctx context.Context, line func() string) {
+	interval := time.Second
+	if s.terminal {
+		interval = 100 * time.Millisecond
+	}
+	ticks := time.NewTicker(interval)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.clear()
+			s.live = ""
+			s.mu.Unlock()
+			s.say("%s", line())
+			return
+		}
+		if !s.terminal {
+			s.say("%s", line())
+			continue
+		}
+		s.mu.Lock()
+		s.clear()
+		s.live = line()
+		fmt.Fprint(s.w, s.live)
+		s.mu.Unlock()
+	}
+}
