@@ -3,6 +3,7 @@ package deliveries
 import (
 	"context"
 	"database/sql"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,12 @@ import (
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/flow"
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
+
+// RelayConfig is the configuration of cmd/worker that joins the HTTP form to
+// Ringmaster.
+//
+//go:embed relay.yaml
+var RelayConfig []byte
 
 // Handler serves the same work over plain HTTP:
 //

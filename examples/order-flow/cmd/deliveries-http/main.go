@@ -1,6 +1,6 @@
 // Command deliveries-http is the shop's delivery service over plain HTTP. It
-// has no connection to a broker: cmd/worker with relay.yaml joins it to
-// Ringmaster.
+// has no connection to a broker: cmd/worker, with deliveries/relay.yaml, joins it
+// to Ringmaster.
 package main
 
 import (
