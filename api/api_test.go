@@ -202,6 +202,26 @@ func TestStartAnswers(t *testing.T) {
 	}
 }
 
+func TestEveryEntryOfABatchIsAnsweredForItself(t *testing.T) {
+	server := serve(t, api.Config{Service: newMemory()})
+	for _, way := range []string{"application/json", "application/vnd.own+json"} { // the short way and huma's
+		a := ask(t, "POST", server.URL+"/api/v1/runs/batch", `{"runs":[{"workflow":"flow"},{"workflow":"nope"},{"workflow":"flow","key":"full"}]}`, "Content-Type", way)
+		var out rest.StartedBatch
+		if err := json.Unmarshal(a.body, &out); err != nil || a.status != 200 || len(out.Runs) != 3 {
+			t.Fatalf("%d %s, %v", a.status, a.body, err)
+		}
+		if out.Runs[0].Run == nil || !out.Runs[0].Run.Created {
+			t.Errorf("first: %s", a.body)
+		}
+		if e := out.Runs[1].Error; e == nil || e.Status != 404 || e.Errors[0].Location != "body.runs[1].workflow" {
+			t.Errorf("second: %s", a.body)
+		}
+		if e := out.Runs[2].Error; e == nil || e.Status != 429 || e.Code != "too_many_runs" {
+			t.Errorf("third: %s", a.body)
+		}
+	}
+}
+
 func TestIDsWithSlashesCanBeAskedFor(t *testing.T) {
 	server := serve(t, api.Config{Service: newMemory()})
 	ask(t, "POST", server.URL+"/api/v1/runs", `{"workflow":"flow","id":"a/b//c?d"}`)

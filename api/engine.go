@@ -8,6 +8,8 @@ import (
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
 
+var _ Service = (*engine.Engine)(nil)
+
 // problemOfEngine says how to answer an error of the engine's; nil where it is
 // none of them.
 func problemOfEngine(err error, at locator) *problem {

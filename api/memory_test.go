@@ -74,7 +74,7 @@ func (m *memory) StartRuns(ctx context.Context, s []rest.Start) []rest.StartOutc
 	for i := range s {
 		started, err := m.StartRun(ctx, s[i])
 		if err != nil {
-			out[i].Error = &rest.Problem{Title: "refused", Status: 409, Detail: err.Error()}
+			out[i].Error = engine.Problem(err)
 			continue
 		}
 		out[i].Run = &started

@@ -199,7 +199,7 @@ func startStatus(s rest.Started) int {
 }
 
 func (h *Handler) startRuns(ctx context.Context, in *batchInput) (*batchOutput, error) {
-	return &batchOutput{rest.StartedBatch{Runs: h.svc.StartRuns(ctx, in.Body.Runs)}}, nil
+	return &batchOutput{h.startAll(ctx, in.Body.Runs)}, nil
 }
 
 // waitRun holds the request until the run has ended or stalled, the timeout

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -108,7 +109,23 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request) {
 		h.serveSlowly(w, r, body.Bytes())
 		return
 	}
-	writeJSON(w, http.StatusOK, rest.StartedBatch{Runs: h.svc.StartRuns(r.Context(), runs)})
+	writeJSON(w, http.StatusOK, h.startAll(r.Context(), runs))
+}
+
+// startAll starts the runs of a batch. Problems of its entries say where in the
+// batch they are.
+func (h *Handler) startAll(ctx context.Context, runs []rest.Start) rest.StartedBatch {
+	outcomes := h.svc.StartRuns(ctx, runs)
+	for i, o := range outcomes {
+		if o.Error == nil {
+			continue
+		}
+		o.Error.Title = http.StatusText(o.Error.Status)
+		for j := range o.Error.Errors {
+			o.Error.Errors[j].Location = batchEntry(i) + "." + o.Error.Errors[j].Location
+		}
+	}
+	return rest.StartedBatch{Runs: outcomes}
 }
 
 // serveSlowly lets huma answer a request whose body has been read already. It
