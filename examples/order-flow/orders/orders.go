@@ -105,6 +105,9 @@ func (s *Service) Create(ctx context.Context, tx *sqlx.Tx, o flow.Order) (flow.P
 		return flow.Placed{}, err
 	}
 	for _, l := range o.Lines {
+		if l.Quantity < 1 || l.UnitPrice < 0 {
+			return flow.Placed{}, worker.Final("bad_line", fmt.Errorf("order %s: %d of %s at %d", o.ID, l.Quantity, l.SKU, l.UnitPrice))
+		}
 		if err := take(ctx, tx, o.ID, l); err != nil {
 			return flow.Placed{}, err
 		}
