@@ -10,5 +10,10 @@
 // A task's body is the user's payload and nothing else; everything the engine
 // adds is in properties and headers, so that a worker in any language can take
 // part. Workers that announce [CapabilityBatch] are sent many tasks in one
-// message and answer many in one.
+// message and answer many in one; see [EncodeTasks] for that form.
+//
+// docs/protocol.md is the specification for authors of workers in other
+// languages; tests hold it to this code. Encoders trust their caller, apart
+// from texts for people, which they cut. Decoders trust nobody: they check
+// every field, name the one at fault, and wrap [ErrMalformed].
 package protocol

@@ -285,6 +285,7 @@ func TestJSONMessagesAreRefusedByNamingTheField(t *testing.T) {
 		{"sequence", func(h *Heartbeat) { h.Sequence = 0 }},
 		{"received", func(h *Heartbeat) { h.Received = map[string]uint64{"": 1} }},
 		{"received", func(h *Heartbeat) { h.Received = map[string]uint64{"o": 1 << 63} }},
+		{"floor", func(h *Heartbeat) { h.Floor = map[string]uint64{"\n": 1} }},
 		{"queued", func(h *Heartbeat) { h.Queued[0].TaskID = bad }},
 		{"running.shard", func(h *Heartbeat) { h.Running[0].Shard = MaxShards }},
 		{"finished.age_ms", func(h *Heartbeat) { h.Finished[0].AgeMS = -1 }},

@@ -41,7 +41,7 @@ func sampleHeartbeat() Heartbeat {
 		Version: Version, Worker: "payments-1-0190", Name: "payments-1", Queue: "ringmaster.worker.payments-1-0190.x",
 		Service: "payments", TaskTypes: []string{"payments.charge"}, Capabilities: []string{CapabilityBatch},
 		Capacity: 16, Credit: 32, Weight: 100, Release: "1.4.0", IntervalMS: 1000, Sequence: 12,
-		Received: map[string]uint64{"orch-a-0190": 118}, Queued: held(1), Running: held(2), Finished: held(3),
+		Received: map[string]uint64{"orch-a-0190": 118}, Floor: map[string]uint64{"orch-a-0190": 55}, Queued: held(1), Running: held(2), Finished: held(3),
 	}
 }
 
