@@ -157,7 +157,9 @@ func (s *State) foldSucceeded(e *Event) {
 	if e.Worker != "" {
 		st.worker = e.Worker
 	}
-	s.unstall(e.Step)
+	if st.stalled == e.Phase {
+		s.unstall(e.Step)
+	}
 	if e.Phase == Compensate {
 		st.undo = undoDone
 		st.ended = s.at

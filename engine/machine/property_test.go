@@ -1,0 +1,508 @@
+package machine
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+)
+
+var (
+	seedFlag = flag.Uint64("machine.seed", 0, "replay the random run of this seed alone")
+	runsFlag = flag.Int("machine.runs", 3000, "number of random runs")
+)
+
+// TestRandomRuns throws answers, losses, duplicates, cancels, orders, crashes
+// and nonsense at random sagas, and checks the invariants by name. A failure
+// prints a seed; -machine.seed=N replays it.
+func TestRandomRuns(t *testing.T) {
+	if *seedFlag != 0 {
+		if err := randomRun(*seedFlag, t.Logf); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	base := uint64(time.Now().UnixNano()) >> 10
+	quiet := func(string, ...any) {}
+	ends := map[Status]int{}
+	for i := range *runsFlag {
+		seed := base + uint64(i)
+		err := randomRun(seed, func(format string, args ...any) {
+			if format == "end %v" {
+				ends[args[0].(Status)]++
+			}
+			quiet(format, args...)
+		})
+		if err != nil {
+			t.Fatalf("seed %d: %v\nreplay with -run RandomRuns -machine.seed=%d -v", seed, err, seed)
+		}
+	}
+	t.Logf("seeds from %d; ends: %v", base, ends)
+	for _, s := range []Status{Succeeded, Compensated, Stalled} {
+		if *runsFlag >= 1000 && ends[s] < *runsFlag/200 {
+			t.Errorf("only %d of %d runs ended %v: the test does not reach what it should", ends[s], *runsFlag, s)
+		}
+	}
+}
+
+// simulation is one random run.
+type simulation struct {
+	rng       *rand.Rand
+	wf        *definitions.Workflow
+	state     *State
+	world     *world
+	observer  *observer
+	now       time.Time
+	records   [][]byte // the history as it happened
+	compact   [][]byte // the same with checkpoints, made at random
+	checkAt   int
+	lying     bool // inputs need not agree with any truth
+	operators bool
+	logf      func(string, ...any)
+}
+
+func randomRun(seed uint64, logf func(string, ...any)) error {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	wf := randomWorkflow(rng)
+	m := &simulation{
+		rng: rng, wf: wf, state: NewState(wf), world: newWorld(rng, wf), observer: newObserver(wf),
+		now:   time.UnixMilli(1_700_000_000_000).UTC(),
+		lying: rng.IntN(3) == 0, operators: rng.IntN(3) > 0, logf: logf,
+	}
+	logf("%s", wf.JSON())
+	if err := m.start(seed); err != nil {
+		return err
+	}
+	for range 10 + rng.IntN(60) {
+		if err := m.disturb(); err != nil {
+			return err
+		}
+	}
+	if err := m.converge(); err != nil {
+		return err
+	}
+	logf("end %v", m.state.Status())
+	return m.settleGhosts()
+}
+
+// randomWorkflow is a saga of up to eight steps, with or without a pivot.
+func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
+	b := definitions.Saga("random").Service("s")
+	before, after := 1+rng.IntN(5), 0
+	pivot := rng.IntN(2) == 0
+	if pivot {
+		after = rng.IntN(3)
+		before--
+	}
+	name := func(i int) string { return "s" + strconv.Itoa(i) }
+	used := map[int]bool{}
+	add := func(i, from, to int) *definitions.StepBuilder {
+		st := b.Step(name(i)).Action("do")
+		var preds []string
+		for j := from; j < to; j++ {
+			if rng.IntN(2) == 0 || j == to-1 && rng.IntN(3) > 0 {
+				preds = append(preds, name(j))
+				used[j] = true
+			}
+		}
+		st.After(preds...)
+		return st
+	}
+	for i := range before {
+		st := add(i, 0, i)
+		if rng.IntN(5) == 0 {
+			st.NoCompensation("cannot be undone")
+		} else {
+			st.Compensation("undo").CompensationRetry(randomPolicy(rng))
+		}
+		decorate(rng, st)
+	}
+	if pivot {
+		var preds []string
+		for j := range before {
+			if !used[j] {
+				preds = append(preds, name(j))
+			}
+		}
+		decorate(rng, b.Step(name(before)).Action("do").Pivot().After(preds...))
+		for i := before + 1; i < before+1+after; i++ {
+			st := b.Step(name(i)).Action("do").After(name(before))
+			if i > before+1 && rng.IntN(2) == 0 {
+				st.After(name(i - 1))
+			}
+			decorate(rng, st)
+		}
+	}
+	if rng.IntN(4) == 0 {
+		b.Deadline(time.Duration(1+rng.IntN(20)) * time.Second)
+	}
+	return b.MustBuild()
+}
+
+func decorate(rng *rand.Rand, st *definitions.StepBuilder) {
+	st.Retry(randomPolicy(rng))
+	switch rng.IntN(40) {
+	case 0:
+		st.When("false")
+	case 1:
+		st.When("input.missing > 1")
+	case 2:
+		st.Input("{'n': input.n}")
+	case 3:
+		st.Input("input.missing")
+	}
+}
+
+func randomPolicy(rng *rand.Rand) definitions.RetryPolicy {
+	p := definitions.RetryPolicy{
+		Initial: time.Duration(1+rng.IntN(2000)) * time.Millisecond, Max: 4 * time.Second,
+		MaxAttempts: rng.IntN(5), NonRetryable: []string{"declined"},
+	}
+	if rng.IntN(4) == 0 {
+		p.MaxElapsed = 10 * time.Second
+	}
+	return p
+}
+
+func (m *simulation) start(seed uint64) error {
+	in := Start{RunID: "run-" + strconv.FormatUint(seed, 10), Input: []byte(`{"n":1}`)}
+	if m.rng.IntN(10) == 0 {
+		in.Deadline = m.now.Add(time.Duration(m.rng.IntN(5)-1) * time.Second)
+	}
+	_, err := m.step(in)
+	return err
+}
+
+// step feeds one input and checks all that must hold.
+func (m *simulation) step(in Input) ([]Event, error) {
+	before := m.state.AppendState(nil)
+	events, err := m.state.Step(in, m.now)
+	m.logf("%s %T%+v -> %d events, %v", m.now.Format("05.000"), in, in, len(events), err)
+	after := m.state.AppendState(nil)
+	if len(events) == 0 && !bytes.Equal(before, after) {
+		return nil, fmt.Errorf("S12: %T without events changed the state", in)
+	}
+	if err != nil {
+		if len(events) > 0 {
+			return nil, fmt.Errorf("%T was rejected with events", in)
+		}
+		for _, known := range []error{ErrEnded, ErrNotStalled, ErrNoStep, ErrNotAllowed, ErrRejected} {
+			if errors.Is(err, known) {
+				return nil, nil
+			}
+		}
+		return nil, fmt.Errorf("unknown error: %w", err)
+	}
+	for _, e := range events {
+		m.logf("    %d %s", e.Seq, Explain(m.wf, e))
+		if err := m.observer.see(e); err != nil {
+			return nil, err
+		}
+	}
+	if len(events) > 0 {
+		data := AppendEvents(nil, events)
+		m.records = append(m.records, data)
+		m.compact = append(m.compact, data)
+		if err := m.observer.moved(m.state.Status()); err != nil {
+			return nil, err
+		}
+	}
+	return events, m.asked()
+}
+
+// asked checks that the commands fit what the events say.
+func (m *simulation) asked() error {
+	for _, c := range m.state.Commands(nil) {
+		t := &m.observer.steps[c.Step].task[c.Phase]
+		if !t.outstanding || t.generation != c.Generation || t.attempt != c.Attempt {
+			return fmt.Errorf("S11: a command for an attempt that is not outstanding: %+v", c)
+		}
+	}
+	return nil
+}
+
+// recover checks S12 and goes on with the rebuilt state.
+func (m *simulation) recover() error {
+	live := m.state.AppendState(nil)
+	for _, history := range [][][]byte{m.records, m.compact} {
+		s := NewState(m.wf)
+		for _, data := range history {
+			events, err := DecodeEvents(data)
+			if err != nil {
+				return fmt.Errorf("S12: %w", err)
+			}
+			if again := AppendEvents(nil, events); !bytes.Equal(again, data) {
+				return fmt.Errorf("S12: a record does not encode to itself")
+			}
+			for _, e := range events {
+				if err := s.Apply(e); err != nil {
+					return fmt.Errorf("S12: %w", err)
+				}
+			}
+		}
+		if !bytes.Equal(live, s.AppendState(nil)) {
+			return fmt.Errorf("S12: the fold of the history is not the state")
+		}
+		if !slices.Equal(s.Commands(nil), m.state.Commands(nil)) {
+			return fmt.Errorf("S11: after recovery other commands")
+		}
+		if m.state.Wake() != s.Wake() {
+			return fmt.Errorf("S11: after recovery another wake-up")
+		}
+		for i := range m.wf.Len() {
+			if a, b := s.StepView(i), m.state.StepView(i); fmt.Sprint(a) != fmt.Sprint(b) {
+				return fmt.Errorf("S12: after recovery step %d looks different: %v, %v", i, a, b)
+			}
+		}
+		if m.rng.IntN(2) == 0 {
+			m.state = s
+		}
+	}
+	return nil
+}
+
+// checkpoint folds the history, as the shell does with a long one.
+func (m *simulation) checkpoint() error {
+	if m.state.Status().Final() {
+		return nil
+	}
+	cp := m.state.Checkpoint(m.now)
+	if err := m.state.Apply(cp); err != nil {
+		return fmt.Errorf("S12: %w", err)
+	}
+	data := AppendEvents(nil, []Event{cp})
+	m.records = append(m.records, data)
+	m.compact = append(m.compact[:1:1], data)
+	return m.recover()
+}
+
+// disturb does one random thing to the run.
+func (m *simulation) disturb() error {
+	switch n := m.rng.IntN(100); {
+	case n < 45:
+		return m.answer()
+	case n < 60:
+		return m.tick()
+	case n < 66:
+		return m.haunt()
+	case n < 74:
+		return m.repeat()
+	case n < 77:
+		_, err := m.step(Cancel{By: "ann"})
+		return err
+	case n < 85:
+		return m.settle()
+	case n < 90:
+		return m.recover()
+	case n < 93:
+		return m.checkpoint()
+	case n < 96 || m.lying:
+		return m.nonsense()
+	}
+	return nil
+}
+
+// answer ends one of the attempts that the state asks for, in some way.
+func (m *simulation) answer() error {
+	cmds := m.state.Commands(nil)
+	if len(cmds) == 0 {
+		return nil
+	}
+	c := cmds[m.rng.IntN(len(cmds))]
+	a := attempt{c.Step, c.Phase, c.Generation, c.Attempt}
+	var in Input
+	switch n := m.rng.IntN(20); {
+	case n < 4:
+		reason := LossReason(1 + m.rng.IntN(3))
+		in = Lost{a.step, a.phase, a.generation, a.number, reason, "w1"}
+		m.world.ghosts = append(m.world.ghosts, a)
+	case n < 5:
+		sent := m.rng.IntN(2) == 0
+		in = Expired{a.step, a.phase, a.generation, a.number, sent}
+		if sent {
+			m.world.ghosts = append(m.world.ghosts, a)
+		}
+	case n < 8 && c.Kind == CancelTask || m.lying && n < 6:
+		in = Withdrawn{a.step, a.phase, a.generation, a.number}
+	default:
+		in = m.world.perform(a, false)
+	}
+	_, err := m.step(in)
+	return err
+}
+
+func (m *simulation) tick() error {
+	if wake := m.state.Wake(); !wake.IsZero() && m.rng.IntN(3) > 0 {
+		if wake.After(m.now) {
+			m.now = wake
+		}
+	} else {
+		m.now = m.now.Add(time.Duration(m.rng.IntN(1500)) * time.Millisecond)
+	}
+	_, err := m.step(Tick{})
+	return err
+}
+
+// haunt lets an attempt that was declared lost answer after all.
+func (m *simulation) haunt() error {
+	g := m.world.ghosts
+	if len(g) == 0 {
+		return nil
+	}
+	i := m.rng.IntN(len(g))
+	a := g[i]
+	m.world.ghosts = slices.Delete(g, i, i+1)
+	return m.stale(m.world.perform(a, false))
+}
+
+// repeat delivers an answer again, out of order.
+func (m *simulation) repeat() error {
+	if len(m.world.said) == 0 {
+		return nil
+	}
+	r := m.world.said[m.rng.IntN(len(m.world.said))]
+	if r.Outcome == OutcomeSucceeded && m.rng.IntN(2) == 0 {
+		if _, err := m.step(r); err != nil {
+			return err
+		}
+	}
+	return m.stale(r)
+}
+
+// stale feeds an answer; if its attempt is not outstanding, S9 holds.
+func (m *simulation) stale(r Result) error {
+	old := true
+	for _, c := range m.state.Commands(nil) {
+		if c.Step == r.Step && c.Phase == r.Phase && c.Generation == r.Generation && c.Attempt == r.Attempt {
+			old = false
+		}
+	}
+	events, err := m.step(r)
+	if err != nil || !old || r.Outcome == OutcomeSucceeded {
+		return err
+	}
+	// It may make known that a pivot has failed, and so let a cancel through.
+	if len(events) > 0 && !(events[0].Kind == AttemptFailed && events[0].Late) {
+		return fmt.Errorf("S9: the stale answer %+v made %d events", r, len(events))
+	}
+	return nil
+}
+
+// settle has an operator deal with a stalled step, by what is true.
+func (m *simulation) settle() error {
+	stalled := m.state.StalledSteps(nil)
+	if len(stalled) == 0 || !m.operators {
+		_, err := m.step(Retry{Step: m.rng.IntN(m.wf.Len()+2) - 1})
+		return err
+	}
+	i := stalled[m.rng.IntN(len(stalled))]
+	action := m.observer.steps[i].stalled == Action
+	var in Input
+	switch m.rng.IntN(4) {
+	case 0:
+		in = Retry{Step: i, By: "ann"}
+	case 1:
+		in = Retry{Step: i, By: "ann", Input: []byte(`{"fixed":true}`)}
+	case 2:
+		in = Skip{Step: i, By: "ann", Reason: "not needed"}
+	default:
+		r := Resolve{Step: i, By: "ann", Reason: "looked"}
+		if action {
+			r.Applied = m.world.effects(i) > 0
+		} else {
+			r.Applied = true
+		}
+		in = r
+	}
+	events, err := m.step(in)
+	if len(events) > 0 && events[0].Kind != RetryOrdered {
+		if action && events[0].Kind == StepResolved {
+			m.world.blocked[i] = true // "and will not"
+		} else {
+			m.world.excused[i] = true
+		}
+	}
+	return err
+}
+
+// nonsense is an input that no truth stands behind.
+func (m *simulation) nonsense() error {
+	a := attempt{
+		m.rng.IntN(m.wf.Len()+2) - 1, Phase(m.rng.IntN(4)), uint32(m.rng.IntN(3)), uint32(m.rng.IntN(5)),
+	}
+	if !m.lying {
+		a.number += 100 // an attempt that was never made
+	}
+	var in Input
+	switch m.rng.IntN(6) {
+	case 0:
+		in = Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
+			Outcome: Outcome(m.rng.IntN(5)), Retryable: m.rng.IntN(2) == 0}
+	case 1:
+		in = Lost{a.step, a.phase, a.generation, a.number, LossReason(m.rng.IntN(4)), ""}
+	case 2:
+		in = Expired{a.step, a.phase, a.generation, a.number, m.rng.IntN(2) == 0}
+	case 3:
+		in = Withdrawn{a.step, a.phase, a.generation, a.number}
+	case 4:
+		in = Start{RunID: "again"}
+	default:
+		in = Skip{Step: a.step}
+	}
+	_, err := m.step(in)
+	return err
+}
+
+// converge stops the faults: workers are faithful, the clock moves. Every run
+// then ends or stalls, soon (S10).
+func (m *simulation) converge() error {
+	for range 40 * m.wf.Len() {
+		if m.state.Status().Final() {
+			break
+		}
+		if cmds := m.state.Commands(nil); len(cmds) > 0 {
+			c := cmds[m.rng.IntN(len(cmds))]
+			if _, err := m.step(m.world.perform(attempt{c.Step, c.Phase, c.Generation, c.Attempt}, true)); err != nil {
+				return err
+			}
+			continue
+		}
+		wake := m.state.Wake()
+		if wake.IsZero() {
+			break
+		}
+		if wake.After(m.now) {
+			m.now = wake
+		}
+		if _, err := m.step(Tick{}); err != nil {
+			return err
+		}
+	}
+	if st := m.state.Status(); !st.Final() && st != Stalled {
+		return fmt.Errorf("S10: the run is still %v", st)
+	}
+	return m.recover()
+}
+
+// settleGhosts lets what was lost run at last, and compares the truth.
+func (m *simulation) settleGhosts() error {
+	for len(m.world.ghosts) > 0 {
+		if err := m.haunt(); err != nil {
+			return err
+		}
+	}
+	if err := m.converge(); err != nil {
+		return err
+	}
+	if m.lying {
+		return nil
+	}
+	return m.world.audit(m.state)
+}
