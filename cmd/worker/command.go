@@ -18,7 +18,7 @@ service from the broker and performs each by calling an endpoint.
 
 The configuration file says which task type goes to which endpoint:
 
-  broker: amqp://guest:guest@127.0.0.1:5672/   # or --broker, or RINGMASTER_BROKER
+  amqp_url: amqp://guest:guest@127.0.0.1:5672/ # or --amqp-url, or RINGMASTER_AMQP_URL
   service: deliveries
   tasks:
     deliveries.ship:
@@ -60,8 +60,8 @@ const examples = `  worker --config deliveries.yaml --check     # say what is wr
   worker --config deliveries.yaml --metrics-listen 127.0.0.1:9464`
 
 type flags struct {
-	config, broker, metricsListen, logLevel, logFormat string
-	check                                              bool
+	config, amqpURL, metricsListen, logLevel, logFormat string
+	check                                               bool
 }
 
 type usageError struct{ error }
@@ -95,7 +95,7 @@ func newCommand() *cobra.Command {
 	fs.SortFlags = false
 	fs.StringVarP(&f.config, "config", "c", "", "configuration `file`")
 	fs.BoolVar(&f.check, "check", false, "check the configuration file and exit")
-	fs.StringVar(&f.broker, "broker", "", "`URL` of the broker; goes before RINGMASTER_BROKER, which goes before the file")
+	fs.StringVar(&f.amqpURL, "amqp-url", "", "`URL` of RabbitMQ, of several nodes with commas between; goes before RINGMASTER_AMQP_URL, which goes before the file")
 	fs.StringVar(&f.metricsListen, "metrics-listen", "", "serve /metrics and /healthz at this `address`, such as 127.0.0.1:9464")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -125,18 +125,18 @@ func start(cmd *cobra.Command, f flags) error {
 		}
 		return err
 	}
-	if broker := firstOf(f.broker, os.Getenv("RINGMASTER_BROKER")); broker != "" {
-		if rule := config.CheckBroker(broker); rule != "" {
-			return usageError{errors.New("--broker or RINGMASTER_BROKER " + rule)}
+	if url := firstOf(f.amqpURL, os.Getenv("RINGMASTER_AMQP_URL")); url != "" {
+		if rule := config.CheckAMQPURL(url); rule != "" {
+			return usageError{errors.New("--amqp-url or RINGMASTER_AMQP_URL " + rule)}
 		}
-		cfg.Broker = broker
+		cfg.AMQPURL = url
 	}
 	if f.check {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: good: service %s, %d task types\n", f.config, cfg.Service, len(cfg.Tasks))
 		return nil
 	}
-	if cfg.Broker == "" {
-		return usageError{errors.New("no broker: set broker in the file, RINGMASTER_BROKER or --broker")}
+	if cfg.AMQPURL == "" {
+		return usageError{errors.New("no broker: set amqp_url in the file, RINGMASTER_AMQP_URL or --amqp-url")}
 	}
 	return serve(cmd.Context(), cfg, f.metricsListen, logger)
 }

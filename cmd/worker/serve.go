@@ -30,7 +30,7 @@ func serve(ctx context.Context, cfg *config.Config, metricsListen string, logger
 		}
 		defer stop()
 	}
-	b, err := rabbit.New(rabbit.Config{URLs: config.Nodes(cfg.Broker)})
+	b, err := rabbit.New(rabbit.Config{URLs: config.Nodes(cfg.AMQPURL)})
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // Config is what the relay is told by its file.
 type Config struct {
-	Broker       string // AMQP URLs of the nodes; may be empty in the file when it is given elsewhere
+	AMQPURL      string // AMQP URLs of the nodes; may be empty in the file when it is given elsewhere
 	Namespace    string
 	Service      string
 	Name         string // empty: made by the worker SDK

@@ -22,7 +22,7 @@ func environment(pairs ...string) func(string) (string, bool) {
 }
 
 const whole = `# the relay of the delivery service
-broker: amqp://guest:${PASSWORD}@rabbit:5672/shop
+amqp_url: amqp://guest:${PASSWORD}@rabbit:5672/shop
 namespace: shop
 service: deliveries
 name: relay-1
@@ -49,7 +49,7 @@ func TestWholeFileIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Broker != "amqp://guest:s3cret@rabbit:5672/shop" || cfg.Namespace != "shop" || cfg.Service != "deliveries" ||
+	if cfg.AMQPURL != "amqp://guest:s3cret@rabbit:5672/shop" || cfg.Namespace != "shop" || cfg.Service != "deliveries" ||
 		cfg.Name != "relay-1" || cfg.Concurrency != 8 || cfg.Weight != 50 || cfg.DrainTimeout != 90*time.Second {
 		t.Errorf("settings: %+v", cfg)
 	}
@@ -106,10 +106,10 @@ func TestEveryFaultIsNamedWithLineFieldAndRule(t *testing.T) {
 		{"unknown field", minimal + "servce: a\n", []string{"5: servce: unknown field"}},
 		{"unknown field with a hint", minimal + "draintimeout: 1s\n", []string{"5: draintimeout: unknown field (did you mean drain_timeout?)"}},
 		{"field twice", minimal + "service: b\n", []string{"5: service: is there twice"}},
-		{"broker of another kind", minimal + "broker: http://x\n", []string{"5: broker: must be a URL such as amqp"}},
-		{"broker empty", minimal + "broker: ''\n", []string{"5: broker: must not be empty"}},
-		{"variable not set", minimal + "broker: amqp://${NOWHERE}/\n", []string{"5: broker: the environment variable NOWHERE is not set"}},
-		{"variable not closed", minimal + "broker: amqp://${NOWHERE/\n", []string{"5: broker: has ${ without }"}},
+		{"amqp_url of another kind", minimal + "amqp_url: http://x\n", []string{"5: amqp_url: must be a URL such as amqp"}},
+		{"amqp_url empty", minimal + "amqp_url: ''\n", []string{"5: amqp_url: must not be empty"}},
+		{"variable not set", minimal + "amqp_url: amqp://${NOWHERE}/\n", []string{"5: amqp_url: the environment variable NOWHERE is not set"}},
+		{"variable not closed", minimal + "amqp_url: amqp://${NOWHERE/\n", []string{"5: amqp_url: has ${ without }"}},
 		{"name with a space", minimal + "name: a b\n", []string{"5: name: must be of letters"}},
 		{"name too long", minimal + "name: " + long + "\n", []string{"5: name: must not be longer than 64"}},
 		{"namespace is a list", minimal + "namespace: [a]\n", []string{"5: namespace: must be a text"}},
@@ -177,7 +177,7 @@ func TestSmallestFileHasDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprint(cfg.Broker, cfg.Namespace, cfg.Name, cfg.Concurrency, cfg.Weight, cfg.DrainTimeout)
+	got := fmt.Sprint(cfg.AMQPURL, cfg.Namespace, cfg.Name, cfg.Concurrency, cfg.Weight, cfg.DrainTimeout)
 	want := fmt.Sprint("", DefaultNamespace, "", DefaultConcurrency, DefaultWeight, DefaultDrainTimeout)
 	if got != want {
 		t.Errorf("defaults %s, want %s", got, want)

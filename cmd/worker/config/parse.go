@@ -57,9 +57,9 @@ func syntaxFault(file string, err error) Fault {
 
 func (r *reader) config(n ast.Node, cfg *Config) {
 	seen := r.mapping(n, "", map[string]field{
-		"broker": func(n ast.Node, at string) {
-			cfg.Broker = r.text(n, at)
-			if rule := CheckBroker(cfg.Broker); rule != "" && cfg.Broker != "" {
+		"amqp_url": func(n ast.Node, at string) {
+			cfg.AMQPURL = r.text(n, at)
+			if rule := CheckAMQPURL(cfg.AMQPURL); rule != "" && cfg.AMQPURL != "" {
 				r.fault(n, at, "%s", rule)
 			}
 		},
@@ -81,18 +81,18 @@ func (r *reader) config(n ast.Node, cfg *Config) {
 	}
 }
 
-// Nodes splits a broker setting into the URLs of the nodes.
-func Nodes(broker string) []string {
-	nodes := strings.Split(broker, ",")
+// Nodes splits an amqp_url into the URLs of the nodes.
+func Nodes(amqpURL string) []string {
+	nodes := strings.Split(amqpURL, ",")
 	for i := range nodes {
 		nodes[i] = strings.TrimSpace(nodes[i])
 	}
 	return nodes
 }
 
-// CheckBroker returns the rule that a broker setting breaks, or "".
-func CheckBroker(broker string) (rule string) {
-	for _, node := range Nodes(broker) {
+// CheckAMQPURL returns the rule that an amqp_url breaks, or "".
+func CheckAMQPURL(amqpURL string) (rule string) {
+	for _, node := range Nodes(amqpURL) {
 		u, err := url.Parse(node)
 		if err != nil || (u.Scheme != "amqp" && u.Scheme != "amqps") || u.Host == "" {
 			return "must be a URL such as amqp://user:password@host:5672/vhost; those of several nodes are separated by commas"

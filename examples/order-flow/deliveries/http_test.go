@@ -131,7 +131,7 @@ func TestDatabaseThatFailsIsAnsweredAsRetryable(t *testing.T) {
 }
 
 func TestRelayConfigIsGood(t *testing.T) {
-	set := map[string]string{"RINGMASTER_BROKER": "amqp://127.0.0.1/", "RINGMASTER_NAMESPACE": "shop", "DELIVERIES": "127.0.0.1:8083"}
+	set := map[string]string{"RINGMASTER_AMQP_URL": "amqp://127.0.0.1/", "RINGMASTER_NAMESPACE": "shop", "DELIVERIES": "127.0.0.1:8083"}
 	cfg, err := config.Parse("relay.yaml", RelayConfig, func(name string) (string, bool) { v, ok := set[name]; return v, ok })
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func run(
 	var s Settings
 	flag.StringVar(&s.Database, "db", name+".db", "database `file`")
 	flag.DurationVar(&s.Latency, "latency", 0, "how long the outside world takes to answer")
-	url := flag.String("broker", os.Getenv("RINGMASTER_BROKER"), "`URL` of RabbitMQ; default $RINGMASTER_BROKER")
+	url := flag.String("amqp-url", os.Getenv("RINGMASTER_AMQP_URL"), "`URL` of RabbitMQ; default $RINGMASTER_AMQP_URL")
 	namespace := flag.String("namespace", os.Getenv("RINGMASTER_NAMESPACE"), "prefix on the broker; default $RINGMASTER_NAMESPACE, or ringmaster")
 	workerName := flag.String("name", name+"-1", "place on the ring")
 	concurrency := flag.Int("concurrency", 16, "tasks side by side")

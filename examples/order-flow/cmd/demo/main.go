@@ -32,7 +32,7 @@ type options struct {
 	serve    bool
 
 	// Of mode rabbit.
-	broker     string
+	amqpURL    string
 	bin        string
 	deliveries string
 }
@@ -46,8 +46,8 @@ func main() {
 	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
 	flag.StringVar(&o.dir, "dir", "", "keep databases and logs in this new `directory`; default: a temporary one")
 	flag.BoolVar(&o.serve, "serve", false, "embedded: after the audit, serve the API and the dashboard until interrupted")
-	flag.StringVar(&o.broker, "broker", os.Getenv("RINGMASTER_BROKER"),
-		"rabbit: `URL` of RabbitMQ; default $RINGMASTER_BROKER, or a private node that the demo starts")
+	flag.StringVar(&o.amqpURL, "amqp-url", os.Getenv("RINGMASTER_AMQP_URL"),
+		"rabbit: `URL` of RabbitMQ; default $RINGMASTER_AMQP_URL, or a private node that the demo starts")
 	flag.StringVar(&o.bin, "bin", "", "rabbit: `directory` of the programs; default: they are built with go build")
 	flag.StringVar(&o.deliveries, "deliveries", "http", "rabbit: deliveries as a plain http service behind cmd/worker, or as a worker")
 	flag.Parse()

@@ -37,14 +37,14 @@ func runRabbit(ctx context.Context, o options, d *day) error {
 	if err := prepare(ctx, &o, d.out); err != nil {
 		return err
 	}
-	if o.broker == "" {
+	if o.amqpURL == "" {
 		d.out.say("starting a private RabbitMQ node")
 		node, err := testenv.StartRabbit(ctx, testenv.RabbitConfig{})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = node.Close() }()
-		o.broker = node.URL
+		o.amqpURL = node.URL
 	}
 	s, err := openShop(ctx, o.dir)
 	if err != nil {
@@ -149,7 +149,7 @@ func (sys *system) process(name, program string, args ...string) *process {
 		name: name,
 		path: filepath.Join(sys.o.bin, program),
 		args: args,
-		env:  []string{"RINGMASTER_BROKER=" + sys.o.broker, "RINGMASTER_NAMESPACE=" + sys.namespace()},
+		env:  []string{"RINGMASTER_AMQP_URL=" + sys.o.amqpURL, "RINGMASTER_NAMESPACE=" + sys.namespace()},
 		log:  filepath.Join(sys.o.dir, "logs", name+".log"),
 	}
 }
