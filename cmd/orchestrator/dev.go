@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ringmaster-dev/ringmaster/internal/render"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+)
+
+const defaultDevDB = "./.ringmaster/dev.db"
+
+func newDev(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything in one process, to develop with",
+		Long: `Runs an orchestrator with a SQLite file and a broker inside the process: nothing
+needs to be installed. Its state stays in ./.ringmaster/dev.db until you remove
+that folder; --ephemeral keeps it in a temporary one that is removed at the end.
+
+The broker in the process can be reached by workers of the same process only.
+For workers of their own, in any language, give a RabbitMQ with --broker.`,
+		Example: `  orchestrator dev
+  orchestrator dev --ephemeral --listen 127.0.0.1:0
+  orchestrator dev --broker amqp://guest:guest@127.0.0.1:5672/`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, k, err := loadSettings(cmd)
+			if err != nil {
+				return err
+			}
+			if show, _ := cmd.Flags().GetBool("print-config"); show {
+				return c.printConfig(k)
+			}
+			if ephemeral, _ := cmd.Flags().GetBool("ephemeral"); ephemeral {
+				dir, err := os.MkdirTemp("", "ringmaster-dev-")
+				if err != nil {
+					return fmt.Errorf("make a temporary folder: %w", err)
+				}
+				defer os.RemoveAll(dir)
+				s.DB = filepath.Join(dir, "dev.db")
+			}
+			return c.dev(cmd.Context(), s)
+		},
+	}
+	daemonFlags(cmd.Flags(), "warn")
+	cmd.Flags().String("db", defaultDevDB, "SQLite file that holds all state; made if absent")
+	cmd.Flags().String("broker", "", "a RabbitMQ, as amqp://user:password@host:5672/; by default a broker inside this process")
+	cmd.Flags().Bool("ephemeral", false, "keep the state in a temporary folder and remove it at the end")
+	return cmd
+}
+
+func (c *cli) dev(ctx context.Context, s settings) error {
+	line := &statusLine{w: c.err}
+	terminal := isTerminal(c.err)
+	log := newLogger(line, s)
+	err := c.serve(ctx, s, log, func(_ *node, address string) { c.welcome(s, address) }, func(ctx context.Context, n *node) {
+		if terminal {
+			c.showLoad(ctx, n, line)
+		}
+	})
+	if err == nil {
+		fmt.Fprintln(c.out, "stopped")
+	}
+	return err
+}
+
+// welcome says where things are, and what to do first.
+func (c *cli) welcome(s settings, address string) {
+	url := "http://" + address
+	broker := "inside this process (--broker URL lets workers of other processes join)"
+	if urls := s.brokerURLs(); len(urls) > 0 {
+		broker = masked(s.Broker)
+	}
+	fmt.Fprintln(c.out, c.style.Bold("Ringmaster is ready."))
+	c.pairs(c.out,
+		"api", url, "description", url+"/openapi.json", "metrics", url+"/metrics",
+		"database", s.DB, "broker", broker, "namespace", s.Namespace)
+	api := ""
+	if s.Listen != defaultListen {
+		api = " --api " + url
+	}
+	fmt.Fprintf(c.out, "\nTry:  orchestrator%s workflow apply FILE\n      orchestrator%s run start NAME --input '{}' --wait\nStop with Ctrl-C.\n", api, api)
+}
+
+// showLoad keeps the status line up to date until ctx ends.
+func (c *cli) showLoad(ctx context.Context, n *node, line *statusLine) {
+	defer line.clear()
+	for {
+		stats, err := n.engine.Stats(ctx)
+		workers, workersErr := n.engine.Workers(ctx)
+		if err == nil && workersErr == nil {
+			line.show(c.load(stats, len(workers)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (c *cli) load(s rest.Stats, workers int) string {
+	var sum = map[string]int64{}
+	for _, counts := range s.Runs {
+		for status, n := range counts {
+			sum[status] += n
+		}
+	}
+	waiting := 0
+	for _, q := range s.Waiting {
+		waiting += q.Waiting
+	}
+	text := fmt.Sprintf("%d running  %d compensating  ", sum["running"], sum["compensating"])
+	stalled := fmt.Sprintf("%d stalled", sum["stalled"])
+	if sum["stalled"] > 0 {
+		stalled = c.errStyle.Bad(stalled)
+	}
+	return text + stalled + fmt.Sprintf("  %d succeeded  %d compensated | %s  %s in flight  %d waiting",
+		sum["succeeded"], sum["compensated"], render.Count(workers, "worker", "workers"),
+		render.Count(s.InFlight, "task", "tasks"), waiting)
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ringmaster-dev/ringmaster/internal/render"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+)
+
+// operator is who gives an order, for the run's history.
+func operator() string {
+	for _, name := range []string{"RINGMASTER_OPERATOR", "USER", "LOGNAME"} {
+		if v := os.Getenv(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func byFlag(cmd *cobra.Command, by *string) {
+	cmd.Flags().StringVar(by, "by", operator(), "who gives this order, for the run's history (env RINGMASTER_OPERATOR)")
+	cmd.Flags().Lookup("by").DefValue = "" // the help must not depend on who reads it
+}
+
+func (c *cli) runCancel() *cobra.Command {
+	var o rest.Cancel
+	cmd := &cobra.Command{
+		Use:   "cancel ID",
+		Short: "Ask a run to turn back",
+		Long: `Asks a run to turn back: no new step starts, and those that succeeded are undone.
+A run that has passed its pivot only goes forward; there the request is recorded
+and changes nothing. The command does not wait; "run wait" does.`,
+		Example: "  orchestrator run cancel order-1042 --reason 'customer called'",
+		Args:    args("ID"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			cl, err := c.connect()
+			if err != nil {
+				return err
+			}
+			run, err := cl.Cancel(cmd.Context(), given[0], o)
+			if err != nil {
+				return err
+			}
+			return c.ordered(run)
+		},
+	}
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for the run's history")
+	byFlag(cmd, &o.By)
+	c.outputFlag(cmd)
+	return cmd
+}
+
+func (c *cli) ordered(run rest.Run) error {
+	return c.print(run, func() error {
+		_, err := fmt.Fprintf(c.out, "%s is %s\n", render.Clean(run.ID), c.style.State(run.Status, statusText(run)))
+		return err
+	})
+}
+
+func (c *cli) runRetry() *cobra.Command {
+	var (
+		o     rest.Settle
+		input string
+	)
+	cmd := &cobra.Command{
+		Use:   "retry ID",
+		Short: "Try a stalled step again, or start an ended run anew",
+		Long: `Of a stalled run: tries the stalled step again, with fresh attempts. --input gives
+it another input, which is allowed only where the attempts so far are known to
+have had no effect.
+
+Of an ended run: starts a new run with the same workflow and input (or --input),
+linked to the old one; its id is printed. An ended run is never reopened.`,
+		Example: "  orchestrator run retry order-1042\n  orchestrator run retry order-1042 --step pay --input '{\"amount\":4100}'\n  orchestrator run retry order-1042 --new-id order-1042-again",
+		Args:    args("ID"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			var err error
+			if o.Input, err = c.parseInput("input", input); err != nil {
+				return err
+			}
+			cl, err := c.connect()
+			if err != nil {
+				return err
+			}
+			run, err := cl.Retry(cmd.Context(), given[0], o)
+			if err != nil {
+				return err
+			}
+			if run.RetryOf == given[0] && c.format != "json" {
+				fmt.Fprintf(c.out, "new run, linked to %s: ", render.Clean(given[0]))
+			}
+			return c.ordered(run)
+		},
+	}
+	c.settleFlags(cmd, &o)
+	cmd.Flags().StringVar(&input, "input", "", "another input: JSON, @FILE, or - for the standard input")
+	cmd.Flags().StringVar(&o.ID, "new-id", "", "id of the new run that the retry of an ended run starts")
+	return cmd
+}
+
+func (c *cli) settleFlags(cmd *cobra.Command, o *rest.Settle) {
+	cmd.Flags().StringVar(&o.Step, "step", "", "the stalled step; may be left out where there is one only")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for the run's history")
+	byFlag(cmd, &o.By)
+	c.outputFlag(cmd)
+}
+
+func (c *cli) runSkip() *cobra.Command {
+	var o rest.Settle
+	cmd := &cobra.Command{
+		Use:   "skip ID --reason TEXT",
+		Short: "Leave a stalled step undone and go on",
+		Long: `Goes on without a stalled step. Where that is a compensation, an effect stays in
+the world that the run was to take back: the run is marked as waived, for ever
+visible, and the reason is kept.`,
+		Example: "  orchestrator run skip order-1042 --step pay --reason 'refunded by hand, ticket 17'",
+		Args:    args("ID"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if o.Reason == "" {
+				return usage("--reason is missing: say why the step may be left undone; it is kept in the run's history")
+			}
+			cl, err := c.connect()
+			if err != nil {
+				return err
+			}
+			run, err := cl.Skip(cmd.Context(), given[0], o)
+			if err != nil {
+				return err
+			}
+			return c.ordered(run)
+		},
+	}
+	c.settleFlags(cmd, &o)
+	return cmd
+}
+
+func (c *cli) runResolve() *cobra.Command {
+	var (
+		o      rest.Settle
+		output string
+		failed bool
+	)
+	cmd := &cobra.Command{
+		Use:   "resolve ID --applied|--not-applied",
+		Short: "Say how a stalled step really ended",
+		Long: `Tells the orchestrator what you found out about a stalled step: that its effect
+has happened (--applied, with the step's --output-json if later steps read it), or
+that it has not (--not-applied). The run goes on from there.`,
+		Example: "  orchestrator run resolve order-1042 --step pay --applied --output-json '{\"receipt\":\"r-9\"}' --reason 'seen in the bank'\n  orchestrator run resolve order-1042 --step pay --not-applied --reason 'no such payment'",
+		Args:    args("ID"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if o.Applied == failed {
+				return usage("say one of --applied and --not-applied: whether the step's effect has happened")
+			}
+			var err error
+			if o.Output, err = c.parseInput("output-json", output); err != nil {
+				return err
+			}
+			cl, err := c.connect()
+			if err != nil {
+				return err
+			}
+			run, err := cl.Resolve(cmd.Context(), given[0], o)
+			if err != nil {
+				return err
+			}
+			return c.ordered(run)
+		},
+	}
+	c.settleFlags(cmd, &o)
+	cmd.Flags().BoolVar(&o.Applied, "applied", false, "the step's effect has happened")
+	cmd.Flags().BoolVar(&failed, "not-applied", false, "the step had no effect")
+	cmd.Flags().StringVar(&output, "output-json", "", "with --applied, what the step would have returned: JSON, @FILE, or -")
+	return cmd
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/ringmaster-dev/ringmaster/api"
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/broker/memory"
+	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
+	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/store"
+	"github.com/ringmaster-dev/ringmaster/store/sqlite"
+)
+
+// node is an orchestrator with all its parts.
+type node struct {
+	engine   *engine.Engine
+	store    store.Store
+	handler  *api.Handler
+	registry *prometheus.Registry
+}
+
+// openStore opens the database that a setting names.
+func openStore(ctx context.Context, s settings, log *slog.Logger, reg prometheus.Registerer) (store.Store, error) {
+	if scheme, _, ok := strings.Cut(s.DB, "://"); ok && scheme != "file" {
+		return nil, usage("db %q: this version keeps its state in SQLite: give the path of a file", masked(s.DB))
+	}
+	path := strings.TrimPrefix(s.DB, "file://")
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("make the folder of the database: %w", err)
+	}
+	st, err := sqlite.Open(ctx, sqlite.Config{Path: path, Shards: uint32(s.Shards), Logger: log, Registerer: reg})
+	switch {
+	case errors.Is(err, store.ErrLocked):
+		return nil, fmt.Errorf("%w\nAnother orchestrator has this database open; stop it, or give another file with --db", err)
+	case errors.Is(err, store.ErrNewerSchema):
+		return nil, fmt.Errorf("%w\nA newer version of this program wrote the database; use that one", err)
+	case errors.Is(err, store.ErrShardCount):
+		return nil, fmt.Errorf("%w\nThe number is fixed when the database is made; leave --shards out", err)
+	}
+	return st, err
+}
+
+// openBroker returns RabbitMQ where there is a URL, else a broker in this process.
+func openBroker(s settings) (b broker.Broker, inProcess bool, err error) {
+	urls := s.brokerURLs()
+	if len(urls) == 0 {
+		return memory.New(), true, nil
+	}
+	b, err = rabbit.New(rabbit.Config{URLs: urls})
+	return b, false, err
+}
+
+// newNode opens all parts. The engine is not started yet.
+func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
+	n := &node{registry: prometheus.NewRegistry()}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	b, inProcess, err := openBroker(s)
+	if err != nil {
+		return nil, err
+	}
+	if n.store, err = openStore(ctx, s, log, n.registry); err != nil {
+		return nil, err
+	}
+	cfg := engine.Config{
+		Store: n.store, Broker: b, Namespace: s.Namespace, Node: s.Node,
+		HeartbeatInterval: s.HeartbeatInterval, Logger: log, Registerer: n.registry,
+		Limits: engine.Limits{
+			MaxPayloadBytes: s.MaxPayloadBytes, MaxUnfinished: s.MaxUnfinished,
+			MaxStarting: s.MaxStarting, MaxResidentRuns: s.MaxResidentRuns,
+		},
+	}
+	if inProcess {
+		cfg.RecoveryGrace = -1 // no worker outlives this process
+	}
+	if n.engine, err = engine.New(cfg); err != nil {
+		return nil, errors.Join(usage("%w", err), n.store.Close())
+	}
+	n.handler = api.New(api.Config{
+		Service: n.engine, Version: version().Version,
+		MaxPayloadBytes: int64(s.MaxPayloadBytes), MaxBatchBytes: int64(s.MaxBatchBytes),
+		LoopbackOnly: !s.AllowRemote, Gatherer: n.registry, Registerer: n.registry, Logger: log,
+	})
+	return n, nil
+}
