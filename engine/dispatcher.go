@@ -49,7 +49,7 @@ type sent struct {
 	queue   string        // that it was published to; "" while it has not been
 	seq     uint64        // 0 while it has not been published
 	adopted bool          // sent by an earlier incarnation; the worker listed it
-	queued  bool          // the worker's last heartbeat listed it as not yet started
+	idle    bool          // the worker's last heartbeat listed it, as not started or as answered
 	running bool          // ... as started
 	missing int           // heartbeats in a row that should have listed it
 	dropped bool          // no longer at this worker, as far as the run is concerned

@@ -46,7 +46,13 @@ type peer struct {
 
 func (p *peer) ready() bool { return !p.draining && !p.unreachable }
 
-func (p *peer) free() int { return p.credit - len(p.out) }
+// free is how many tasks it may be sent.
+func (p *peer) free() int {
+	if !p.ready() {
+		return 0
+	}
+	return p.credit - len(p.out)
+}
 
 func (p *peer) serves(k classKey) bool {
 	return p.service == k.service && slices.Contains(p.types, k.typ)
@@ -55,7 +61,7 @@ func (p *peer) serves(k classKey) bool {
 // member is the worker's place on a ring: under its name, so that a restart
 // finds its old place; two workers of one name are told apart.
 func (p *peer) member() ring.Member {
-	return ring.Member{Name: p.name + "\x00" + p.id, Weight: min(max(p.weight, 1), ring.MaxWeight)}
+	return ring.Member{Name: p.name, ID: p.id, Weight: min(max(p.weight, 1), ring.MaxWeight)}
 }
 
 func (p *peer) state(now time.Duration) string {
@@ -95,16 +101,16 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 		return
 	}
 	p.heartbeat, p.seen, p.interval = hb.Sequence, d.eng.clock.since(), time.Duration(hb.IntervalMS)*time.Millisecond
+	d.raiseFloor(hb.Worker, hb.Floor[d.eng.id])
 	moved := p.queue != hb.Queue
-	changed := d.describe(p, hb)
+	if d.describe(p, hb) {
+		d.rebuildAll()
+	}
 	d.reconcile(p, hb, moved)
 	if hb.Leaving {
 		d.forget(p, "left")
 		delete(d.marks, p.id)
 		return
-	}
-	if changed {
-		d.rebuildAll()
 	}
 	d.refill(p)
 	d.wakeSender()
@@ -141,14 +147,14 @@ func (d *dispatcher) reconcile(p *peer, hb *protocol.Heartbeat, moved bool) {
 	received := hb.Received[d.eng.id]
 	for id, s := range p.out {
 		as := listed[id]
-		s.queued, s.running = as == queued, as == running
+		s.idle, s.running = as == queued || as == finished, as == running
 		switch {
 		case as != 0:
 			s.missing = 0
 		case s.seq == 0 && !s.adopted:
 			// Not published yet.
 		case s.seq > received && !s.adopted:
-			if moved && s.queue != hb.Queue {
+			if moved && s.queue != hb.Queue || hb.Leaving {
 				d.move(p, s) // its queue vanished before it was received
 			}
 		case p.draining:
@@ -237,8 +243,8 @@ func (d *dispatcher) forget(p *peer, how string) {
 		switch {
 		case s.seq == 0 && !s.adopted:
 			d.move(p, s)
-		case s.queued:
-			d.lost(p, s, machine.LostVanished) // it was in the queue when last heard of
+		case s.idle:
+			d.lost(p, s, machine.LostVanished) // it was not running when last heard of
 		default:
 			d.lost(p, s, machine.LostWorkerDied)
 		}

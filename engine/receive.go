@@ -146,6 +146,21 @@ func (d *dispatcher) settled(results []settledResult) {
 	}
 }
 
+// raiseFloor takes in that a worker will not use the numbers below floor for
+// this orchestrator any more.
+func (d *dispatcher) raiseFloor(worker string, floor uint64) {
+	if floor <= 1 {
+		return
+	}
+	m := d.marks[worker]
+	if m == nil {
+		m = &watermark{}
+		d.marks[worker] = m
+	}
+	m.used = d.eng.clock.since()
+	m.raise(floor)
+}
+
 func (e *Engine) onHeartbeat(dl broker.Delivery) {
 	hb, err := protocol.DecodeHeartbeat(&dl.Message)
 	if err != nil {

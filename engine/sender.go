@@ -102,28 +102,30 @@ func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
 			Version: protocol.Version, Orchestrator: e.id, Cancel: pc.cancels, Drain: pc.drain, Durable: pc.durable,
 		}))
 	}
+	if n := len(pc.tasks); n > 0 {
+		e.metrics.sentTasks.Add(float64(n))
+		e.metrics.taskBatch.Observe(float64(n))
+	}
 	if !pc.batches {
 		for _, s := range pc.tasks {
-			msgs = append(msgs, protocol.EncodeTask(pc.queue, s.task))
+			m := protocol.EncodeTask(pc.queue, s.task)
+			protocol.SetDurable(&m, pc.durable)
+			msgs = append(msgs, m)
 		}
 		return msgs
 	}
 	var batch []*protocol.Task
 	size := 0
 	for _, s := range pc.tasks {
-		if len(batch) == maxBatchTasks || size > 0 && size+len(s.task.Payload) > maxBatchBytes {
+		if len(batch) == maxBatchTasks || size > 0 && size+s.task.Size() > maxBatchBytes {
 			msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
 			batch, size = batch[:0], 0
 		}
 		batch = append(batch, s.task)
-		size += len(s.task.Payload)
+		size += s.task.Size()
 	}
 	if len(batch) > 0 {
 		msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
-	}
-	if n := len(pc.tasks); n > 0 {
-		e.metrics.sentTasks.Add(float64(n))
-		e.metrics.taskBatch.Observe(float64(n))
 	}
 	return msgs
 }

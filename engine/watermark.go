@@ -33,3 +33,17 @@ func (w *watermark) done(n uint64) {
 		w.above[n] = struct{}{}
 	}
 }
+
+// raise counts all below floor as done: nothing will come under these numbers.
+func (w *watermark) raise(floor uint64) {
+	if floor <= w.low+1 {
+		return
+	}
+	for n := range w.above {
+		if n < floor {
+			delete(w.above, n)
+		}
+	}
+	w.low = floor - 2
+	w.done(floor - 1)
+}
