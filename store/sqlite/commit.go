@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 // Commit implements [store.Store]. Besides the errors that the port names, a
 // part fails with store.ErrNotFound when it creates a run of a workflow
-// version that is not registered.
+// version that is not registered, or appends to a run that does not exist.
 func (s *Store) Commit(parts []store.Part) ([]error, error) {
 	if len(parts) == 0 {
 		return nil, nil
@@ -36,7 +37,7 @@ func (s *Store) Commit(parts []store.Part) ([]error, error) {
 // and looks before it writes.
 func (w *writer) commit(parts []store.Part) (errs []error, err error) {
 	errs, err = w.try(parts, false)
-	if isConflict(err) {
+	if errors.Is(err, errLook) || isConflict(err) {
 		if err := w.abandon(); err != nil {
 			return nil, err
 		}
@@ -100,10 +101,12 @@ func (w *writer) try(parts []store.Part, look bool) ([]error, error) {
 	if err := w.end.exec(nil); err != nil {
 		return nil, fmt.Errorf("making durable: %w", err)
 	}
+	w.remember()
 	return errs, nil
 }
 
-// refuse tells why a part cannot be written, if it cannot.
+// refuse tells why a part cannot be written, if it cannot. It numbers the
+// runs of one that can.
 func (w *writer) refuse(p *store.Part, look bool) (refused, err error) {
 	w.args = w.args[:0]
 	w.args.add(int64(p.Shard))
@@ -122,10 +125,35 @@ func (w *writer) refuse(p *store.Part, look bool) (refused, err error) {
 		}
 	}
 	if look {
-		return w.duplicate(p)
+		if refused, err := w.duplicate(p); refused != nil || err != nil {
+			return refused, err
+		}
+	}
+	for i := range p.Create {
+		w.fresh[p.Create[i].Ref] = w.next
+		w.next++
+	}
+	for i := range p.Append {
+		ref := p.Append[i].Ref
+		_, found, err := w.numberOf(ref)
+		switch {
+		case err != nil:
+			return nil, err
+		case found:
+		case !look:
+			return nil, errLook
+		default:
+			for i := range p.Create {
+				delete(w.fresh, p.Create[i].Ref)
+			}
+			return fmt.Errorf("record of run number %d: %w", ref, store.ErrNotFound), nil
+		}
 	}
 	return nil, nil
 }
+
+// errLook tells that a part is in doubt.
+var errLook = errors.New("a part has to be looked at")
 
 // duplicate tells whether a part has a row that exists, or one twice.
 func (w *writer) duplicate(p *store.Part) (refused, err error) {
@@ -140,23 +168,26 @@ func (w *writer) duplicate(p *store.Part) (refused, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("looking for a run: %w", err)
 		}
-		if n := (number{ref: r.Ref}); have || ids[r.ID] || seen[n] {
+		n := number{ref: r.Ref}
+		if have || ids[r.ID] || seen[n] {
 			return fmt.Errorf("run %s: %w", r.ID, store.ErrDuplicate), nil
-		} else {
-			ids[r.ID], seen[n] = true, true
 		}
+		ids[r.ID], seen[n] = true, true
 	}
 	for i := range p.Append {
 		r := &p.Append[i]
-		have, err := w.exists(w.hasRecord, r.Ref, int64(r.Seq))
+		run, have, err := w.numberOf(r.Ref)
+		if err == nil && have {
+			have, err = w.exists(w.hasRecord, run, int64(r.Seq))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("looking for a record: %w", err)
 		}
-		if n := (number{r.Ref, r.Seq}); have || seen[n] {
-			return fmt.Errorf("record %d of run %d: %w", r.Seq, r.Ref, store.ErrDuplicate), nil
-		} else {
-			seen[n] = true
+		n := number{r.Ref, r.Seq}
+		if have || seen[n] {
+			return fmt.Errorf("record %d of run number %d: %w", r.Seq, r.Ref, store.ErrDuplicate), nil
 		}
+		seen[n] = true
 	}
 	return nil, nil
 }
@@ -170,11 +201,15 @@ func (w *writer) part(p *store.Part) error {
 	}
 	for i := range p.Append {
 		r := &p.Append[i]
+		run, _, err := w.numberOf(r.Ref)
+		if err != nil {
+			return err
+		}
 		data := r.Data
 		if data == nil {
 			data = []byte{}
 		}
-		if err := w.records.add(r.Ref, int64(r.Seq), data); err != nil {
+		if err := w.records.add(run, int64(r.Seq), data); err != nil {
 			return fmt.Errorf("inserting records: %w", err)
 		}
 	}
@@ -200,9 +235,12 @@ func (w *writer) create(r *store.Run) error {
 			return err
 		}
 	}
+	if r.Status.Final() {
+		w.ended = append(w.ended, r.Ref)
+	}
 	w.deltas[countKey{workflow, int64(r.Status)}]++
-	return w.runs.add(r.Ref, r.ID, workflow, int64(r.Status), r.Waived, key, r.InputHash[:], tags, text(r.RetryOf),
-		created, r.Updated.UnixMilli(), moment(r.Ended), moment(r.Wake), text(r.FailedStep), text(r.Error))
+	return w.runs.add(w.fresh[r.Ref], r.Ref, r.ID, workflow, int64(r.Status), r.Waived, key, r.InputHash[:], tags,
+		text(r.RetryOf), created, r.Updated.UnixMilli(), moment(r.Ended), moment(r.Wake), text(r.FailedStep), text(r.Error))
 }
 
 // flush inserts what has gathered.
@@ -229,8 +267,12 @@ func (w *writer) change(p *store.Part) error {
 		if r.DropFrom == 0 {
 			continue
 		}
+		run, _, err := w.numberOf(r.Ref)
+		if err != nil {
+			return err
+		}
 		w.args = w.args[:0]
-		w.args.add(r.Ref, int64(r.DropFrom), int64(r.Seq))
+		w.args.add(run, int64(r.DropFrom), int64(r.Seq))
 		if err := w.dropRecord.exec(w.args); err != nil {
 			return fmt.Errorf("dropping records: %w", err)
 		}
@@ -244,10 +286,14 @@ func (w *writer) change(p *store.Part) error {
 }
 
 func (w *writer) update(u *store.Update) error {
+	run, found, err := w.numberOf(u.Ref)
+	if err != nil || !found {
+		return err
+	}
 	w.args = w.args[:0]
-	w.args.add(u.Ref)
+	w.args.add(run)
 	var was [2]driver.Value
-	found, err := w.runStatus.row(w.args, was[:])
+	found, err = w.runStatus.row(w.args, was[:])
 	if err != nil || !found {
 		return err
 	}
@@ -258,7 +304,10 @@ func (w *writer) update(u *store.Update) error {
 	}
 	w.args = w.args[:0]
 	w.args.add(after, u.Waived, u.Updated.UnixMilli(), moment(u.Ended), moment(u.Wake),
-		text(u.FailedStep), text(u.Error), u.Ref)
+		text(u.FailedStep), text(u.Error), run)
+	if u.Status.Final() {
+		w.ended = append(w.ended, u.Ref)
+	}
 	return w.updateRun.exec(w.args)
 }
 

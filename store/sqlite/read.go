@@ -156,7 +156,8 @@ func (s *Store) Lookup(ctx context.Context, ids []string) ([]store.Run, error) {
 
 // History implements [store.Store].
 func (s *Store) History(ctx context.Context, ref int64) ([]store.Record, error) {
-	records, err := queryRecords(ctx, s.read, "SELECT ref, seq, data FROM history WHERE ref = ? ORDER BY seq", ref)
+	records, err := queryRecords(ctx, s.read, `SELECT ?1, seq, data FROM history
+		WHERE run = (SELECT run FROM runs WHERE ref = ?1) ORDER BY seq`, ref)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: reading the history of run number %d: %w", ref, err)
 	}
@@ -174,7 +175,7 @@ func (s *Store) Load(ctx context.Context, refs []int64) ([]store.Unfinished, err
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.whole(ctx, "SELECT value AS ref FROM json_each(?)", string(list))
+	out, err := s.whole(ctx, "SELECT r.ref, r.run FROM json_each(?) j CROSS JOIN runs r ON r.ref = j.value ORDER BY j.key", string(list))
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: loading runs: %w", err)
 	}
@@ -186,7 +187,7 @@ func (s *Store) Unfinished(ctx context.Context, shard uint32, after int64, wakeB
 	if limit <= 0 {
 		return nil, nil
 	}
-	out, err := s.whole(ctx, `SELECT ref FROM runs INDEXED BY runs_unfinished
+	out, err := s.whole(ctx, `SELECT ref, run FROM runs INDEXED BY runs_unfinished
 		WHERE status < 4 AND ref > ? AND ref < ? AND (wake IS NULL OR wake <= ?) ORDER BY ref LIMIT ?`,
 		max(after, store.RefBase(shard)), store.RefBase(shard+1), wakeBefore.UnixMilli(), limit)
 	if err != nil {
@@ -195,21 +196,22 @@ func (s *Store) Unfinished(ctx context.Context, shard uint32, after int64, wakeB
 	return out, nil
 }
 
-// whole returns the rows and histories of the runs whose numbers a query
-// selects, as of one moment, in order of their numbers.
-func (s *Store) whole(ctx context.Context, refs string, args ...any) (out []store.Unfinished, err error) {
+// whole returns the rows and histories of the runs that a query selects (ref
+// and run, ordered by ref), as of one moment.
+func (s *Store) whole(ctx context.Context, selected string, args ...any) (out []store.Unfinished, err error) {
 	tx, err := s.read.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback()) }()
 
-	runs, err := s.queryRuns(ctx, tx, "SELECT "+runColumns+" FROM ("+refs+") n CROSS JOIN runs r ON r.ref = n.ref ORDER BY r.ref", args...)
+	runs, err := s.queryRuns(ctx, tx, "SELECT "+runColumns+" FROM ("+selected+
+		") n CROSS JOIN runs r ON r.run = n.run ORDER BY n.ref", args...)
 	if err != nil {
 		return nil, err
 	}
-	records, err := queryRecords(ctx, tx, "SELECT h.ref, h.seq, h.data FROM ("+refs+
-		") n CROSS JOIN history h ON h.ref = n.ref ORDER BY h.ref, h.seq", args...)
+	records, err := queryRecords(ctx, tx, "SELECT n.ref, h.seq, h.data FROM ("+selected+
+		") n CROSS JOIN history h ON h.run = n.run ORDER BY n.ref, h.seq", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -221,9 +223,6 @@ func (s *Store) whole(ctx context.Context, refs string, args ...any) (out []stor
 		}
 		out[i] = store.Unfinished{Run: r, History: records[:n:n]}
 		records = records[n:]
-	}
-	if len(records) > 0 {
-		return nil, fmt.Errorf("record %d of run number %d belongs to no run", records[0].Seq, records[0].Ref)
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql/driver"
 	"fmt"
+	"maps"
 )
 
 // writer is the one connection that writes, with its prepared statements.
@@ -11,13 +12,26 @@ type writer struct {
 	names *names
 
 	begin, end, epoch                *stmt
-	hasRun, hasRecord                *stmt
+	hasRun, hasRecord, number        *stmt
 	updateRun, runStatus, dropRecord *stmt
 	runs, tags, records, counts      *inserter
 
-	deltas map[countKey]int64 // of this transaction
-	args   args               // scratch
+	// numbers are those (in the column run) of runs by ref: of runs that have
+	// been written and not ended, as far as they are remembered.
+	numbers map[int64]int64
+	next    int64 // number of the next run
+
+	// Of the transaction in progress:
+	fresh  map[int64]int64 // numbers of new runs
+	ended  []int64         // refs of runs that end with it
+	deltas map[countKey]int64
+
+	args args // scratch
 }
+
+// maxNumbers bounds writer.numbers, to about 5 MB. Numbers that are not
+// remembered are looked up.
+const maxNumbers = 1 << 17
 
 // countKey is a row of counts.
 type countKey struct{ workflow, status int64 }
@@ -35,9 +49,13 @@ func newWriter(path string) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening for writing: %w", err)
 	}
-	w := &writer{conn: c, deltas: map[countKey]int64{}}
-	if err := w.assertDurable(); err == nil {
+	w := &writer{conn: c, numbers: map[int64]int64{}, fresh: map[int64]int64{},
+		deltas: map[countKey]int64{}}
+	if err = w.assertDurable(); err == nil {
 		err = w.prepare()
+	}
+	if err == nil {
+		w.next, err = value[int64](c, "SELECT coalesce(max(run), 0) + 1 FROM runs")
 	}
 	if err != nil {
 		c.close()
@@ -76,11 +94,12 @@ func (w *writer) prepare() error {
 		{&w.end, "COMMIT"},
 		{&w.epoch, "SELECT epoch FROM shards WHERE shard = ?"},
 		{&w.hasRun, "SELECT 1 FROM runs WHERE id = ?1 UNION ALL SELECT 1 FROM runs WHERE ref = ?2 LIMIT 1"},
-		{&w.hasRecord, "SELECT 1 FROM history WHERE ref = ? AND seq = ?"},
-		{&w.runStatus, "SELECT workflow, status FROM runs WHERE ref = ?"},
+		{&w.hasRecord, "SELECT 1 FROM history WHERE run = ? AND seq = ?"},
+		{&w.number, "SELECT run FROM runs WHERE ref = ?"},
+		{&w.runStatus, "SELECT workflow, status FROM runs WHERE run = ?"},
 		{&w.updateRun, `UPDATE runs SET status = ?, waived = ?, updated = ?, ended = ?, wake = ?,
-			failed_step = ?, error = ? WHERE ref = ?`},
-		{&w.dropRecord, "DELETE FROM history WHERE ref = ? AND seq >= ? AND seq < ?"},
+			failed_step = ?, error = ? WHERE run = ?`},
+		{&w.dropRecord, "DELETE FROM history WHERE run = ? AND seq >= ? AND seq < ?"},
 	} {
 		var err error
 		if *p.to, err = w.conn.prepare(p.sql); err != nil {
@@ -95,10 +114,10 @@ func (w *writer) prepare() error {
 		columns int
 		tail    string
 	}{
-		{&w.runs, `INSERT OR ROLLBACK INTO runs (ref, id, workflow, status, waived, key, input_hash, tags, retry_of,
-			created, updated, ended, wake, failed_step, error)`, 15, ""},
+		{&w.runs, `INSERT OR ROLLBACK INTO runs (run, ref, id, workflow, status, waived, key, input_hash, tags, retry_of,
+			created, updated, ended, wake, failed_step, error)`, 16, ""},
 		{&w.tags, "INSERT OR ROLLBACK INTO tags (name, value, created, ref)", 4, ""},
-		{&w.records, "INSERT OR ROLLBACK INTO history (ref, seq, data)", 3, ""},
+		{&w.records, "INSERT OR ROLLBACK INTO history (run, seq, data)", 3, ""},
 		{&w.counts, "INSERT INTO counts (workflow, status, n)", 3,
 			" ON CONFLICT (workflow, status) DO UPDATE SET n = n + excluded.n"},
 	} {
@@ -110,13 +129,15 @@ func (w *writer) prepare() error {
 	return nil
 }
 
-// abandon undoes the transaction in progress, if there is one, and what has
-// gathered for it.
+// abandon undoes the transaction in progress, if there is one, and forgets
+// what has gathered for it.
 func (w *writer) abandon() error {
 	for _, in := range []*inserter{w.runs, w.tags, w.records, w.counts} {
 		in.reset()
 	}
 	clear(w.deltas)
+	clear(w.fresh)
+	w.ended = w.ended[:0]
 	if w.conn.raw.AutoCommit() {
 		return nil // a conflict or a failure has undone it already
 	}
@@ -124,6 +145,44 @@ func (w *writer) abandon() error {
 		return fmt.Errorf("rolling back: %w", err)
 	}
 	return nil
+}
+
+// remember keeps the numbers of a transaction's new runs once it is durable,
+// and forgets those of runs that have ended.
+func (w *writer) remember() {
+	if len(w.numbers)+len(w.fresh) > maxNumbers {
+		clear(w.numbers)
+	}
+	maps.Copy(w.numbers, w.fresh)
+	for _, ref := range w.ended {
+		delete(w.numbers, ref)
+	}
+	clear(w.fresh)
+	w.ended = w.ended[:0]
+}
+
+// numberOf returns a run's number, if there is such a run.
+func (w *writer) numberOf(ref int64) (int64, bool, error) {
+	if n, ok := w.fresh[ref]; ok {
+		return n, true, nil
+	}
+	if n, ok := w.numbers[ref]; ok {
+		return n, true, nil
+	}
+	w.args = w.args[:0]
+	w.args.add(ref)
+	var n [1]driver.Value
+	found, err := w.number.row(w.args, n[:])
+	if err != nil {
+		return 0, false, fmt.Errorf("looking for the number of a run: %w", err)
+	}
+	if !found {
+		return 0, false, nil
+	}
+	if len(w.numbers) < maxNumbers {
+		w.numbers[ref] = n[0].(int64)
+	}
+	return n[0].(int64), true, nil
 }
 
 // exists tells whether a query with these arguments has a row.

@@ -79,6 +79,19 @@ var commitTests = []test{
 		b.absent("bad")
 		b.get("good")
 	}},
+	{"a record of a run that does not exist is refused", func(b *rig) {
+		bad, good := b.part(0), b.part(1)
+		bad.Create = []store.Run{b.run(0, "bad", 1)}
+		bad.Append = []store.Record{record(bad.Create[0].Ref, 1), record(bad.Create[0].Ref+1, 1)}
+		good.Create = []store.Run{b.run(1, "good", 1)}
+		errs, err := b.s.Commit([]store.Part{bad, good})
+		b.must("committing", err)
+		b.is(errs[0], store.ErrNotFound)
+		b.is(errs[1], nil)
+		b.absent("bad")
+		b.get("good")
+		b.create(b.run(0, "bad", 1))
+	}},
 	{"a commit of many rows", func(b *rig) {
 		var parts []store.Part
 		want := store.Counts{flow: {}}

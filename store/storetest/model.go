@@ -104,6 +104,11 @@ func (m *Model) refuse(p store.Part) error {
 		}
 		records[n] = true
 	}
+	for _, r := range p.Append {
+		if _, have := m.runs[r.Ref]; !have && !refs[r.Ref] {
+			return store.ErrNotFound
+		}
+	}
 	return nil
 }
 

@@ -27,11 +27,15 @@ CREATE TABLE workflows (
     UNIQUE (name, version)
 ) STRICT;
 
--- One row per run. Its shard is ref >> 40. Times are milliseconds of the Unix
--- epoch; NULL is never (ended, wake), none (tags, retry_of, failed_step,
--- error), or, in key, the same as id.
+-- One row per run. run numbers them in the order in which they were committed,
+-- whatever their shard: what is written together lies together, here and in
+-- history, and a commit touches few pages. ref is the number that the shard
+-- gave; the shard is ref >> 40. Times are milliseconds of the Unix epoch; NULL
+-- is never (ended, wake), none (tags, retry_of, failed_step, error), or, in
+-- key, the same as id.
 CREATE TABLE runs (
-    ref         INTEGER PRIMARY KEY,
+    run         INTEGER PRIMARY KEY,
+    ref         INTEGER NOT NULL,
     id          TEXT NOT NULL,
     workflow    INTEGER NOT NULL,
     status      INTEGER NOT NULL,
@@ -48,17 +52,18 @@ CREATE TABLE runs (
     error       TEXT
 ) STRICT;
 
+CREATE UNIQUE INDEX runs_ref ON runs (ref);
 CREATE UNIQUE INDEX runs_id ON runs (id);
 
 -- Serves every list: by workflow and status directly, all others as a merge of
 -- the few (workflow, status) ranges that counts says are not empty.
-CREATE INDEX runs_status ON runs (workflow, status, created);
+CREATE INDEX runs_status ON runs (workflow, status, created, ref);
 
 -- These hold only the runs that need them.
-CREATE INDEX runs_key ON runs (key, created) WHERE key IS NOT NULL;
-CREATE INDEX runs_failed ON runs (failed_step, created) WHERE failed_step IS NOT NULL;
+CREATE INDEX runs_key ON runs (key, created, ref) WHERE key IS NOT NULL;
+CREATE INDEX runs_failed ON runs (failed_step, created, ref) WHERE failed_step IS NOT NULL;
 CREATE INDEX runs_unfinished ON runs (ref, wake) WHERE status < 4;
-CREATE INDEX runs_due ON runs (ref >> 40, wake) WHERE wake IS NOT NULL AND status < 4;
+CREATE INDEX runs_due ON runs (ref >> 40, wake, ref) WHERE wake IS NOT NULL AND status < 4;
 
 -- Tags once more, in list order, for tagged runs only.
 CREATE TABLE tags (
@@ -79,8 +84,8 @@ CREATE TABLE counts (
 
 -- The truth: one row per decision of a run, clustered by run.
 CREATE TABLE history (
-    ref  INTEGER NOT NULL,
+    run  INTEGER NOT NULL,
     seq  INTEGER NOT NULL,
     data BLOB NOT NULL,
-    PRIMARY KEY (ref, seq)
+    PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
