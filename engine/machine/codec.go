@@ -157,7 +157,11 @@ func DecodeEvents(data []byte) ([]Event, error) {
 			break
 		}
 		events = append(events, Event{Seq: seq + uint64(len(events))})
+		first := at
 		at = r.event(&events[len(events)-1], at)
+		if len(events) == 1 && at != first {
+			r.fail("first event at another time than its record")
+		}
 	}
 	if r.err != nil {
 		return nil, r.err

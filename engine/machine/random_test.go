@@ -1,0 +1,88 @@
+package machine
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+)
+
+// randomWorkflow is a saga of up to eight steps, with or without a pivot.
+func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
+	b := definitions.Saga("random").Service("s")
+	before, after := 1+rng.IntN(5), 0
+	pivot := rng.IntN(2) == 0
+	if pivot {
+		after = rng.IntN(3)
+		before--
+	}
+	name := func(i int) string { return "s" + strconv.Itoa(i) }
+	used := map[int]bool{}
+	add := func(i, from, to int) *definitions.StepBuilder {
+		st := b.Step(name(i)).Action("do")
+		var preds []string
+		for j := from; j < to; j++ {
+			if rng.IntN(2) == 0 || j == to-1 && rng.IntN(3) > 0 {
+				preds = append(preds, name(j))
+				used[j] = true
+			}
+		}
+		st.After(preds...)
+		return st
+	}
+	for i := range before {
+		st := add(i, 0, i)
+		if rng.IntN(5) == 0 {
+			st.NoCompensation("cannot be undone")
+		} else {
+			st.Compensation("undo").CompensationRetry(randomPolicy(rng))
+		}
+		decorate(rng, st)
+	}
+	if pivot {
+		var preds []string
+		for j := range before {
+			if !used[j] {
+				preds = append(preds, name(j))
+			}
+		}
+		decorate(rng, b.Step(name(before)).Action("do").Pivot().After(preds...))
+		for i := before + 1; i < before+1+after; i++ {
+			st := b.Step(name(i)).Action("do").After(name(before))
+			if i > before+1 && rng.IntN(2) == 0 {
+				st.After(name(i - 1))
+			}
+			decorate(rng, st)
+		}
+	}
+	if rng.IntN(4) == 0 {
+		b.Deadline(time.Duration(1+rng.IntN(20)) * time.Second)
+	}
+	return b.MustBuild()
+}
+
+func decorate(rng *rand.Rand, st *definitions.StepBuilder) {
+	st.Retry(randomPolicy(rng))
+	switch rng.IntN(40) {
+	case 0:
+		st.When("false")
+	case 1:
+		st.When("input.missing > 1")
+	case 2:
+		st.Input("{'n': input.n}")
+	case 3:
+		st.Input("input.missing")
+	}
+}
+
+func randomPolicy(rng *rand.Rand) definitions.RetryPolicy {
+	p := definitions.RetryPolicy{
+		Initial: time.Duration(1+rng.IntN(2000)) * time.Millisecond, Max: 4 * time.Second,
+		MaxAttempts: rng.IntN(5), NonRetryable: []string{"declined"},
+	}
+	if rng.IntN(4) == 0 {
+		p.MaxElapsed = 10 * time.Second
+	}
+	return p
+}
