@@ -29,3 +29,11 @@ func TestConformance(t *testing.T) {
 		},
 	})
 }
+
+func BenchmarkRoundTrip(b *testing.B) {
+	br, err := rabbit.New(rabbit.Config{URLs: []string{testenv.RabbitMQ(b).URL}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	brokertest.BenchmarkRoundTrip(b, br)
+}
