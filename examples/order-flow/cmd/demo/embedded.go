@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -86,11 +87,17 @@ type orchestrator struct {
 }
 
 func startOrchestrator(ctx context.Context, dir string) (*orchestrator, error) {
-	store, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "orchestrator.db")})
+	b, err := memory.New(memory.Config{})
 	if err != nil {
 		return nil, err
 	}
-	o := &orchestrator{broker: memory.New()}
+	store, err := sqlite.Open(ctx, sqlite.Config{
+		Path: filepath.Join(dir, "orchestrator.db"), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := &orchestrator{broker: b}
 	e, err := engine.New(engine.Config{Store: store, Broker: o.broker, RecoveryGrace: -1})
 	if err == nil {
 		err = e.Start(ctx)
