@@ -36,15 +36,16 @@
 // ancestors, CompensationInput also that of the step itself; Output sees all
 // steps, RoutingKey none. All references are checked when the definition is
 // built, and so are syntax and types. The standard functions and macros of CEL
-// are there, and its string extensions (lowerAscii, split, format and so on).
-// There is no clock and no randomness: the same input gives the same
-// result, to the byte.
+// are there. There is no clock and no randomness, and maps are iterated in the
+// order of their keys: the same input gives the same result, to the byte.
 //
 // A JSON number written as an integer that fits 64 bits stays an exact
 // integer; any other number is a double. CEL does not mix the two in
 // arithmetic: write double(input.total) * 1.2.
 //
-// An evaluation is bounded in cost and in the size of its result.
+// An evaluation is bounded in cost (EvaluationCostLimit) and in the size of its
+// result (MaxResultBytes). Results that JSON does not know are written as strings:
+// bytes in base64, timestamps in RFC 3339, durations in seconds ("3600s").
 //
 // # The canonical JSON
 //

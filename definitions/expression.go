@@ -16,6 +16,9 @@ import (
 // one per operation and per ten bytes of text handled.
 const EvaluationCostLimit = 1_000_000
 
+// maxNesting bounds how deep macros such as map and filter nest.
+const maxNesting = 3
+
 // maxRegexSize bounds the compiled size of a regular expression.
 const maxRegexSize = 1000
 
@@ -49,7 +52,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 			cel.ValidateDurationLiterals(),
 			cel.ValidateTimestampLiterals(),
 			cel.ValidateRegexLiterals(),
-			cel.ValidateComprehensionNestingLimit(4),
+			cel.ValidateComprehensionNestingLimit(maxNesting),
 		),
 	)
 })
@@ -127,6 +130,7 @@ func compileExpression(text string, w want) (cel.Program, []reference, []problem
 	program, err := env.Program(checked,
 		cel.EvalOptions(cel.OptOptimize),
 		cel.CustomDecoratorV2(orderMaps),
+		cel.CostTracking(pricer{}),
 		cel.CostLimit(EvaluationCostLimit))
 	if err != nil {
 		return nil, refs, []problem{{RuleExpression, err.Error()}}

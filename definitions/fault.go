@@ -93,13 +93,18 @@ type EvalError struct {
 	Err        error
 }
 
-// Error shows the expression and the reason.
+// Error shows the expression, a long one in part, and the reason.
 func (e *EvalError) Error() string {
+	const most = 200
+	text := e.Expression
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
 	where := e.Field
 	if e.Step != "" {
 		where = "step " + strconv.Quote(e.Step) + ": " + e.Field
 	}
-	return fmt.Sprintf("%s: evaluate %q: %v", where, e.Expression, e.Err)
+	return fmt.Sprintf("%s: evaluate %q: %v", where, text, e.Err)
 }
 
 // Unwrap returns the reason.

@@ -306,7 +306,7 @@ func (v *validator) compensation(i int) {
 	switch {
 	case s.pivot:
 		where = "the pivot"
-	case v.pivot >= 0 && v.graph.before(v.pivot, i):
+	case v.pivot >= 0 && v.graph.before(v.pivot, i) && !v.graph.before(i, v.pivot): // both: in a cycle
 		where = "a step after the pivot"
 	}
 	if where != "" {
