@@ -121,7 +121,7 @@ func (t *task) answer(v verdict, message string, payload []byte, took time.Durat
 	m := t.msg
 	t.first = protocol.Result{
 		TaskID: m.TaskID, RunID: m.RunID, StepName: m.StepName, Shard: m.Shard, Worker: t.worker,
-		Outcome: v.outcome, Retryable: v.retryable, Code: clip(v.code, protocol.MaxCodeBytes),
+		Outcome: v.outcome, Retryable: v.retryable, Resent: m.Resent, Code: clip(v.code, protocol.MaxCodeBytes),
 		Message: clip(message, protocol.MaxMessageBytes), Stack: v.stack,
 		Duration: took, Trace: m.Trace, Payload: payload,
 	}
