@@ -192,6 +192,7 @@ func (d *dispatcher) send(p *peer, c *class, e entry) {
 }
 
 func (d *dispatcher) publish(p *peer, s *sent) {
+	s.task.Resent = s.doubtful
 	p.pending = append(p.pending, s)
 	d.mark(p)
 }

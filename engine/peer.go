@@ -174,6 +174,7 @@ func (d *dispatcher) adopt(p *peer, id protocol.TaskID) {
 		return
 	}
 	delete(d.limbo, id)
+	l.doubtful = false // its result says if it was sent more than once before
 	p.out[id] = &sent{entry: l.entry, class: l.class, queue: p.queue, adopted: true, timeout: l.timeout}
 	if l.cancel {
 		p.cancels = append(p.cancels, id)

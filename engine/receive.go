@@ -75,7 +75,7 @@ func (e *Engine) onResults(dl broker.Delivery) {
 }
 
 // answered takes the answered tasks off their workers. It turns a failure into
-// an unknown outcome where the attempt may have been at another worker before,
+// an unknown outcome where another worker may have had the attempt before,
 // and marks as dropped the failures of attempts that another worker has now.
 func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) {
 	d.mu.Lock()
@@ -88,17 +88,14 @@ func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) 
 		if p != nil {
 			s = p.out[r.TaskID]
 		}
-		doubtful := false
 		switch l := d.limbo[r.TaskID]; {
 		case s != nil:
-			doubtful = s.doubtful
 			delete(p.out, r.TaskID)
 			s.dropped = true
 			if len(refill) == 0 || refill[len(refill)-1] != p {
 				refill = append(refill, p)
 			}
 		case l != nil:
-			doubtful = true
 			delete(d.limbo, r.TaskID)
 		case r.Outcome == protocol.OutcomeFailed && d.elsewhere(r.TaskID):
 			if dropped == nil {
@@ -106,7 +103,7 @@ func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) 
 			}
 			dropped[i] = true
 		}
-		if doubtful && r.Outcome == protocol.OutcomeFailed {
+		if r.Resent && r.Outcome == protocol.OutcomeFailed {
 			r.Outcome = protocol.OutcomeUnknown
 		}
 	}

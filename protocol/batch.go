@@ -27,6 +27,7 @@ const (
 
 	flagKeyIsRun  = 1 << 0 // task: the routing key is the run id and is not repeated
 	flagRetryable = 1 << 0 // result
+	flagResent    = 1 << 1 // both
 
 	maxTable     = 256 // strings in a table, as decoders accept it
 	encodeTable  = 64  // strings that this encoder puts there
@@ -193,6 +194,9 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	if key == t.RunID {
 		flags, key = flagKeyIsRun, ""
 	}
+	if t.Resent {
+		flags |= flagResent
+	}
 	b = append(b, flags)
 	b = appendTaskID(b, &t.TaskID)
 	b = binary.AppendUvarint(b, uint64(t.Shard))
@@ -221,6 +225,9 @@ func appendResult(b []byte, r *Result, tab *table, h *hints) []byte {
 	var flags byte
 	if r.Retryable {
 		flags = flagRetryable
+	}
+	if r.Resent {
+		flags |= flagResent
 	}
 	b = append(b, flags)
 	b = appendTaskID(b, &r.TaskID)

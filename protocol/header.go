@@ -31,6 +31,7 @@ const (
 	HeaderDurable        = "rm-durable"
 	HeaderOutcome        = "rm-outcome"
 	HeaderRetryable      = "rm-retryable"
+	HeaderResent         = "rm-resent"
 	HeaderCode           = "rm-code"
 	HeaderMessage        = "rm-message"
 	HeaderStack          = "rm-stack"

@@ -92,7 +92,11 @@ type Task struct {
 	Timeout    time.Duration // from the worker's start of the handler; always > 0; whole milliseconds, rounded up
 	NotAfter   time.Time     // a worker does not start the task later than this; ms precision; zero: no bound
 	Trace      string        // W3C traceparent, or empty
-	Payload    []byte        // JSON; nil if empty
+	// Resent: an earlier sending of this very attempt may have reached another
+	// worker. The answer repeats it, because a failure here then does not prove
+	// that the attempt had no effect.
+	Resent  bool
+	Payload []byte // JSON; nil if empty
 }
 
 // IdempotencyKey is the same on every attempt: run/step/phase/generation.
@@ -114,6 +118,7 @@ type Result struct {
 	Worker    string // worker incarnation
 	Seq       uint64 // per (worker incarnation, orchestrator incarnation), from 1; a watermark says up to where results are durable
 	Outcome   Outcome
+	Resent    bool          // as the task said
 	Retryable bool          // of a failed or unknown outcome: another attempt may help
 	Code      string        // a short stable word of the handler's ("card_declined"); empty on success
 	Message   string        // for people

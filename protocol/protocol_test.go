@@ -127,6 +127,7 @@ func genPayload(t *rapid.T) []byte {
 var genTask = rapid.Custom(func(t *rapid.T) Task {
 	x := Task{
 		TaskID:   genTaskID(t),
+		Resent:   rapid.Bool().Draw(t, "resent"),
 		RunID:    genName.Draw(t, "run"),
 		Workflow: genName.Draw(t, "workflow"), StepName: genName.Draw(t, "step"),
 		Service: genName.Draw(t, "service"), Type: genName.Draw(t, "type"), RoutingKey: genKey.Draw(t, "key"),
@@ -151,7 +152,7 @@ var genResult = rapid.Custom(func(t *rapid.T) Result {
 		Shard: rapid.Uint32Max(MaxShards-1).Draw(t, "shard"), Worker: "worker",
 		Seq:       rapid.Uint64Range(1, maxNumber).Draw(t, "seq"),
 		Outcome:   Outcome(rapid.IntRange(1, 3).Draw(t, "outcome")),
-		Retryable: rapid.Bool().Draw(t, "retryable"), Code: rapid.SampledFrom([]string{"", "timeout", "card é"}).Draw(t, "code"),
+		Retryable: rapid.Bool().Draw(t, "retryable"), Resent: rapid.Bool().Draw(t, "resent"), Code: rapid.SampledFrom([]string{"", "timeout", "card é"}).Draw(t, "code"),
 		Message: genText.Draw(t, "message"), Stack: genText.Draw(t, "stack"),
 		Duration: time.Duration(rapid.Int64Range(0, maxDurUS).Draw(t, "duration")) * time.Microsecond,
 		Trace:    rapid.SampledFrom([]string{"", sampleTask().Trace}).Draw(t, "trace"), Payload: genPayload(t),

@@ -25,6 +25,9 @@ func EncodeTask(queue string, t *Task) broker.Message {
 	if !t.NotAfter.IsZero() {
 		h[HeaderNotAfter] = t.NotAfter.UnixMilli()
 	}
+	if t.Resent {
+		h[HeaderResent] = true
+	}
 	putTrace(h, t.Trace)
 	return broker.Message{
 		Key:           queue,
@@ -54,6 +57,9 @@ func EncodeResult(exchange string, r *Result) broker.Message {
 	h[HeaderDuration] = durationUS(r.Duration)
 	if r.Retryable {
 		h[HeaderRetryable] = true
+	}
+	if r.Resent {
+		h[HeaderResent] = true
 	}
 	putText(h, HeaderCode, cleanCode(r.Code))
 	putText(h, HeaderMessage, cleanText(r.Message, MaxMessageBytes))
@@ -151,6 +157,7 @@ func decodeTask(m *broker.Message) (t Task, durable uint64, err error) {
 	t.Timeout = time.Duration(f.int(HeaderTimeout, 1, maxTimeoutMS)) * time.Millisecond
 	t.NotAfter = notAfter(f.intOr(HeaderNotAfter, 0, 1, maxUnixMS))
 	t.Trace = cleanTrace(f.raw(HeaderTrace))
+	t.Resent = f.bool(HeaderResent)
 	durable = uint64(f.intOr(HeaderDurable, 0, 0, maxNumber))
 	t.Payload = f.payload(m)
 	return t, durable, f.err
@@ -165,7 +172,7 @@ func decodeResult(m *broker.Message) (r Result, err error) {
 	if err := r.Outcome.UnmarshalText([]byte(f.raw(HeaderOutcome))); err != nil {
 		f.fail(HeaderOutcome, "%.40q is not an outcome", f.raw(HeaderOutcome))
 	}
-	r.Retryable = f.bool(HeaderRetryable)
+	r.Retryable, r.Resent = f.bool(HeaderRetryable), f.bool(HeaderResent)
 	r.Code = cleanCode(f.raw(HeaderCode))
 	r.Message = cleanText(f.raw(HeaderMessage), MaxMessageBytes)
 	r.Stack = cleanText(f.raw(HeaderStack), MaxStackBytes)

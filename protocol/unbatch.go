@@ -337,7 +337,8 @@ func (c *cursor) payload() []byte {
 }
 
 func (c *cursor) task(t *Task, h *head) {
-	flags := c.flags(flagKeyIsRun)
+	flags := c.flags(flagKeyIsRun | flagResent)
+	t.Resent = flags&flagResent != 0
 	c.taskID(&t.TaskID)
 	t.Shard = uint32(c.uvarint("shard", 0, MaxShards-1))
 	t.Epoch = c.uvarint("epoch", 0, maxNumber)
@@ -374,7 +375,8 @@ func (c *cursor) task(t *Task, h *head) {
 }
 
 func (c *cursor) result(r *Result, h *head) {
-	r.Retryable = c.flags(flagRetryable)&flagRetryable != 0
+	flags := c.flags(flagRetryable | flagResent)
+	r.Retryable, r.Resent = flags&flagRetryable != 0, flags&flagResent != 0
 	c.taskID(&r.TaskID)
 	r.Shard = uint32(c.uvarint("shard", 0, MaxShards-1))
 	r.Seq = c.uvarint("seq", 1, maxNumber)
