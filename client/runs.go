@@ -76,7 +76,7 @@ func (c *Client) StartRun(ctx context.Context, s rest.Start) (rest.Started, erro
 		}
 	}
 	var started rest.Started
-	err := c.do(ctx, call{name: "start run", method: http.MethodPost, path: path("runs"), body: s, answer: &started})
+	err := c.do(ctx, call{name: "start run " + s.ID, method: http.MethodPost, path: path("runs"), body: s, answer: &started})
 	if made && err == nil {
 		started.Created = true // by an attempt of ours whose answer was lost, if not by this one
 	}

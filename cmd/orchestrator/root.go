@@ -230,7 +230,7 @@ func (c *cli) connect() (*client.Client, error) {
 	if c.client != nil {
 		return c.client, nil
 	}
-	cl, err := client.New(client.Config{URL: c.api(), RetryFor: 2 * time.Second, UserAgent: "orchestrator/" + version().Version})
+	cl, err := client.New(client.Config{URL: c.api(), RetryFor: 2 * time.Second, UserAgent: "orchestrator/" + buildInfo().Version})
 	if err != nil {
 		return nil, usage("--api %q: expected http://host:port", c.api())
 	}

@@ -63,8 +63,12 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 		"retry of", render.Clean(r.RetryOf), "deadline", c.agoPtr(r.Deadline),
 		"input", inline(r.Input, width), "output", inline(r.Output, width),
 	)
-	for _, w := range r.Waiting {
-		c.pairs(c.out, "waits", render.Clean(w))
+	for i, w := range r.Waiting {
+		name := "waits"
+		if i > 0 {
+			name = "" // the same, for what comes after
+		}
+		c.pairs(c.out, fmt.Sprintf("%-5s", name), render.Clean(w))
 	}
 	fmt.Fprintln(c.out)
 	for _, line := range render.Graph(c.stepNodes(r.Steps, full)) {

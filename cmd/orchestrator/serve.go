@@ -46,7 +46,7 @@ The API asks nobody who they are. It listens on this machine only unless
 			}
 			log := newLogger(c.err, s)
 			return c.serve(cmd.Context(), s, log, func(n *node, address string) {
-				log.Info("serving", "api", "http://"+address, "db", s.DB, "broker", masked(s.AMQPURL), "namespace", s.Namespace, "version", version().Version)
+				log.Info("serving", "api", "http://"+address, "db", s.DB, "broker", masked(s.AMQPURL), "namespace", s.Namespace, "version", buildInfo().Version)
 			}, nil)
 		},
 	}

@@ -8,6 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// version is set by the linker (-X main.version=...) for releases.
+var version string
+
 // build says which program this is.
 type build struct {
 	Version  string `json:"version"`
@@ -18,8 +21,8 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-// version reads what the Go tool wrote into the program.
-func version() build {
+// buildInfo reads what the Go tool wrote into the program.
+func buildInfo() build {
 	b := build{Version: "dev", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -27,6 +30,9 @@ func version() build {
 	}
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		b.Version = v
+	}
+	if version != "" {
+		b.Version = version
 	}
 	for _, s := range info.Settings {
 		switch s.Key {
@@ -49,7 +55,7 @@ func newVersion(c *cli) *cobra.Command {
 		Example: "  orchestrator version\n  orchestrator version -o json",
 		Args:    args(),
 		RunE: func(*cobra.Command, []string) error {
-			b := version()
+			b := buildInfo()
 			return c.print(b, func() error {
 				fmt.Fprintf(c.out, "orchestrator %s\n", b.Version)
 				c.pairs(c.out, "revision", b.Revision, "built", b.Time, "go", b.Go, "platform", b.Platform)

@@ -54,7 +54,8 @@ func openStore(ctx context.Context, s settings, log *slog.Logger, reg prometheus
 func openBroker(s settings) (b broker.Broker, inProcess bool, err error) {
 	urls := s.brokerURLs()
 	if len(urls) == 0 {
-		return memory.New(), true, nil
+		b, err = memory.New(memory.Config{})
+		return b, true, err
 	}
 	b, err = rabbit.New(rabbit.Config{URLs: urls})
 	return b, false, err
@@ -86,7 +87,7 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 		return nil, errors.Join(usage("%w", err), n.store.Close())
 	}
 	n.handler = api.New(api.Config{
-		Service: n.engine, Version: version().Version,
+		Service: n.engine, Version: buildInfo().Version,
 		MaxPayloadBytes: int64(s.MaxPayloadBytes), MaxBatchBytes: int64(s.MaxBatchBytes),
 		LoopbackOnly: !s.AllowRemote, Gatherer: n.registry, Registerer: n.registry, Logger: log,
 	})
