@@ -145,7 +145,7 @@ func (d *day) summary() string {
 		}
 		return d.took[int(part*float64(len(d.took)-1))].Round(100 * time.Microsecond)
 	}
-	return fmt.Sprintf("order to end: median %v, 99 of 100 within %v, longest %v; %d attempts were repeated",
+	return fmt.Sprintf("speed    median %v, 99 of 100 within %v, longest %v; %d attempts were repeated",
 		at(0.5), at(0.99), at(1), d.retries)
 }
 
@@ -163,7 +163,7 @@ func statusesOf(ctx context.Context, c *client.Client) (map[string]string, error
 
 // audit checks the books of the day and prints the report.
 func (d *day) audit(ctx context.Context, books audit.Books, statuses map[string]string) error {
-	d.out.say("%s\n", d.summary())
+	d.out.say("\n%s", d.summary())
 	report, err := audit.Run(ctx, books, d.acknowledged, statuses)
 	if report != nil {
 		if _, err := report.WriteTo(d.out.w); err != nil {

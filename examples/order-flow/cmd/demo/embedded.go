@@ -57,7 +57,7 @@ func runEmbedded(ctx, work context.Context, o options, d *day) error {
 		return err
 	}
 	if o.serve {
-		d.out.say("\nserving the API and the dashboard at %s until interrupted", orchestrator.url)
+		d.out.say("\nserving the API until interrupted; to look around:\n  go run ./cmd/orchestrator --api %s run list", orchestrator.url)
 		<-ctx.Done()
 		return nil
 	}
@@ -65,7 +65,7 @@ func runEmbedded(ctx, work context.Context, o options, d *day) error {
 next
   examples/order-flow/flow/flow.go          the workflow, on one page
   examples/order-flow/payments/payments.go  a service: handlers in their own database
-  go run ./examples/order-flow/cmd/demo --serve        the same, and then the runs in your browser
+  go run ./examples/order-flow/cmd/demo --serve        the same, and the API stays to look at the runs
   go run ./examples/order-flow/cmd/demo --mode rabbit  every part a process, two of them killed on the way`)
 	return nil
 }

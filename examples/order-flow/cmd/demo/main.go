@@ -45,12 +45,16 @@ func main() {
 	flag.DurationVar(&o.latency, "latency", 2*time.Millisecond, "how long card issuers and carriers take to answer")
 	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
 	flag.StringVar(&o.dir, "dir", "", "keep databases and logs in this new `directory`; default: a temporary one")
-	flag.BoolVar(&o.serve, "serve", false, "embedded: after the audit, serve the API and the dashboard until interrupted")
+	flag.BoolVar(&o.serve, "serve", false, "embedded: after the audit, serve the API until interrupted")
 	flag.StringVar(&o.amqpURL, "amqp-url", os.Getenv("RINGMASTER_AMQP_URL"),
 		"rabbit: `URL` of RabbitMQ; default $RINGMASTER_AMQP_URL, or a private node that the demo starts")
 	flag.StringVar(&o.bin, "bin", "", "rabbit: `directory` of the programs; default: they are built with go build")
 	flag.StringVar(&o.deliveries, "deliveries", "http", "rabbit: deliveries as a plain http service behind cmd/worker, or as a worker")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "demo: unexpected argument %q; see --help\n", flag.Arg(0))
+		os.Exit(2)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -63,8 +67,6 @@ func main() {
 
 func (o options) check() error {
 	switch {
-	case flag.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q; see --help", flag.Arg(0))
 	case o.mode != "embedded" && o.mode != "rabbit":
 		return fmt.Errorf("--mode: must be embedded or rabbit, is %q", o.mode)
 	case o.deliveries != "http" && o.deliveries != "worker":
