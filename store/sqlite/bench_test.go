@@ -28,6 +28,7 @@ type load struct {
 	clock  time.Time
 	data   []byte
 	turn   int
+	limit  int // sagas in flight
 }
 
 type saga struct {
@@ -37,23 +38,29 @@ type saga struct {
 
 const (
 	loadShards = 16
-	// underWay is the number of sagas in flight.
+	// underWay is the usual number of sagas in flight.
 	underWay = 2000
 )
 
 func newLoad(t testing.TB, path string) *load {
 	t.Helper()
-	ctx := context.Background()
-	s, err := open(ctx, path, loadShards)
+	s, err := open(context.Background(), path, loadShards)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return loadOn(t, s)
+}
+
+// loadOn begins a load on a store and closes that at the end.
+func loadOn(t testing.TB, s *sqlite.Store) *load {
+	t.Helper()
+	ctx := context.Background()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	l := &load{s: s, clock: time.Now(), data: bytes.Repeat([]byte("event "), 10)}
+	l := &load{s: s, limit: underWay, clock: time.Now(), data: bytes.Repeat([]byte("event "), 10)}
 	if _, _, err := s.PutWorkflow(ctx, store.WorkflowInfo{Name: "order", Version: "1"}, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
@@ -74,10 +81,13 @@ func (l *load) rows(n int) []store.Part {
 		parts[i] = store.Part{Shard: uint32(i), Epoch: l.epochs[i]}
 	}
 	for n > 0 {
-		if len(l.live) < underWay {
+		switch {
+		case len(l.live) < l.limit:
 			n -= l.start(parts)
-		} else {
+		case len(l.live) > 0:
 			n -= l.advance(parts)
+		default:
+			n = 0
 		}
 	}
 	return slices.DeleteFunc(parts, func(p store.Part) bool { return len(p.Append) == 0 })

@@ -8,18 +8,11 @@ import (
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
-const (
-	// checkpointPages is the length of the log, in pages, past which a
-	// checkpoint begins: 16 MB.
-	checkpointPages = 4096
-	// lookEvery is the number of rows between two looks at the log's length.
-	lookEvery = 2000
-)
-
 // checkpointer copies the write-ahead log into the database beside commits.
 type checkpointer struct {
 	s    *Store
 	conn *conn // for the bulk, used by run only
+	tune tuning
 	wake chan struct{}
 	quit chan struct{}
 	done chan struct{}
@@ -27,13 +20,13 @@ type checkpointer struct {
 	rows int // since the last look; guarded by Store.mu
 }
 
-func startCheckpointer(s *Store) (*checkpointer, error) {
+func startCheckpointer(s *Store, tune tuning) (*checkpointer, error) {
 	c, err := openConn(dsn(s.path, "rw"), "busy_timeout = "+busyTimeout, "synchronous = FULL", "fullfsync = ON",
 		"wal_autocheckpoint = 0")
 	if err != nil {
 		return nil, fmt.Errorf("opening for checkpoints: %w", err)
 	}
-	k := &checkpointer{s: s, conn: c, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	k := &checkpointer{s: s, conn: c, tune: tune, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	go k.run()
 	return k, nil
 }
@@ -44,7 +37,7 @@ func (k *checkpointer) committed(parts []store.Part) {
 	for i := range parts {
 		k.rows += size(&parts[i])
 	}
-	if k.rows < lookEvery {
+	if k.rows < k.tune.lookEvery {
 		return
 	}
 	k.rows = 0
@@ -54,7 +47,7 @@ func (k *checkpointer) committed(parts []store.Part) {
 		return
 	}
 	k.s.metrics.logPages.Set(float64(pages))
-	if pages < checkpointPages {
+	if pages < k.tune.checkpointPages {
 		return
 	}
 	select {

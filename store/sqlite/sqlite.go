@@ -92,6 +92,23 @@ var _ store.Store = (*Store)(nil)
 // version wrote it, and [store.ErrShardCount] when it was made with another
 // number of shards.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	return openWith(ctx, cfg, defaultTuning)
+}
+
+// tuning is what tests set otherwise.
+type tuning struct {
+	checkpointPages int64    // length of the log past which a checkpoint begins
+	lookEvery       int      // rows between two looks at the log's length
+	pragmas         []string // more of them for the writing connection
+}
+
+// The log is looked at every few thousand pages' worth of rows and copied from
+// 16 MB on: seldom enough that a page which changes in many commits is copied
+// once for all of them, and short enough that starting after a crash, which
+// reads the log, takes no time.
+var defaultTuning = tuning{checkpointPages: 4096, lookEvery: 1000}
+
+func openWith(ctx context.Context, cfg Config, tune tuning) (*Store, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -101,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	s := &Store{path: path, log: cfg.Logger.With("store", path), metrics: newMetrics(cfg.Registerer)}
-	if err := s.open(ctx, cfg); err != nil {
+	if err := s.open(ctx, cfg, tune); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", cfg.Path, err), s.release())
 	}
 	return s, nil
@@ -123,14 +140,14 @@ func realPath(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), nil
 }
 
-func (s *Store) open(ctx context.Context, cfg Config) (err error) {
+func (s *Store) open(ctx context.Context, cfg Config, tune tuning) (err error) {
 	if s.lock, err = lockFile(s.path + ".lock"); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.path, s.log); err != nil {
 		return err
 	}
-	if s.w, err = newWriter(s.path); err != nil {
+	if s.w, err = newWriter(s.path, tune.pragmas); err != nil {
 		return err
 	}
 	if s.shards, err = fixShards(s.w.conn, cfg.Shards); err != nil {
@@ -146,7 +163,7 @@ func (s *Store) open(ctx context.Context, cfg Config) (err error) {
 	if s.read, err = openReaders(ctx, s.path, cfg.ReadConns); err != nil {
 		return err
 	}
-	s.ckpt, err = startCheckpointer(s)
+	s.ckpt, err = startCheckpointer(s, tune)
 	return err
 }
 

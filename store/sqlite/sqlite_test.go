@@ -41,6 +41,26 @@ func TestStorePassesTheSuite(t *testing.T) {
 	storetest.Run(t, storetest.Harness{New: newFile, Exclusive: true, Crash: crash})
 }
 
+// tunedFile is a database that makes checkpoints all the time.
+type tunedFile struct{ file }
+
+func (f tunedFile) Open(ctx context.Context, shards uint32) (store.Store, error) {
+	s, err := tuned(string(f.file))
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func TestCrashesAmidCheckpoints(t *testing.T) {
+	storetest.Crashes(t, storetest.Harness{
+		New: func(t testing.TB) storetest.Database { return tunedFile{newFile(t).(file)} },
+		Crash: func(t testing.TB, db storetest.Database, cut int64) storetest.Database {
+			return tunedFile{crash(t, db.(tunedFile).file, cut).(file)}
+		},
+	})
+}
+
 // crash copies a database and its log as they are on disk, the log less its
 // last cut bytes. The copy is what a power cut may leave: a read that is held
 // meanwhile keeps the log from starting again, so that the two belong to each

@@ -36,16 +36,17 @@ const maxNumbers = 1 << 17
 // countKey is a row of counts.
 type countKey struct{ workflow, status int64 }
 
-func newWriter(path string) (*writer, error) {
-	c, err := openConn(dsn(path, "rw", "&_mutex=no"),
-		"busy_timeout = "+busyTimeout,
+func newWriter(path string, more []string) (*writer, error) {
+	pragmas := append([]string{
+		"busy_timeout = " + busyTimeout,
 		"synchronous = FULL",
 		"fullfsync = ON", // on macOS fsync alone does not reach the disk
 		"wal_autocheckpoint = 0",
 		"temp_store = MEMORY",
-		"cache_size = -32768",
+		"cache_size = -16384",
 		"journal_size_limit = 67108864",
-	)
+	}, more...)
+	c, err := openConn(dsn(path, "rw", "&_mutex=no"), pragmas...)
 	if err != nil {
 		return nil, fmt.Errorf("opening for writing: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,21 +12,24 @@ import (
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
-// script is a sequence of commits that are the same whenever they are made,
+// Script is a sequence of commits that are the same whenever they are made,
 // each with a mark of its number, so that what a store holds tells how many of
-// them it has seen.
-type script struct {
-	seed uint64
-	gen  *generator
-	n    int
+// them it has seen: see [Verify]. It is for one goroutine.
+type Script struct {
+	gen *generator
+	n   int
 }
+
+// ScriptShards is the number of shards of a script's store.
+const ScriptShards = rigShards
 
 // markRef is the run whose records number the commits.
 const markRef = 1
 
-func newScript(seed uint64) *script {
+// NewScript makes the script of a seed.
+func NewScript(seed uint64) *Script {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	s := &script{seed: seed, gen: newGenerator(rng.IntN, rigShards, false)}
+	s := &Script{gen: newGenerator(rng.IntN, rigShards, false)}
 	s.gen.next[0] = markRef
 	for shard := range uint32(rigShards) {
 		s.gen.epochs[shard] = 1
@@ -33,8 +37,8 @@ func newScript(seed uint64) *script {
 	return s
 }
 
-// begin prepares a store for a script.
-func (s *script) begin(ctx context.Context, to store.Store) error {
+// Begin prepares an empty store, of [ScriptShards] shards, for a script.
+func (s *Script) Begin(ctx context.Context, to store.Store) error {
 	for _, w := range [][2]string{{flow, flowV1}, {flow, flowV2}, {pay, payV1}} {
 		if _, _, err := to.PutWorkflow(ctx, workflowInfo(w[0], w[1]), definition(w[0], w[1])); err != nil {
 			return err
@@ -49,7 +53,7 @@ func (s *script) begin(ctx context.Context, to store.Store) error {
 }
 
 // next makes the script's next commit.
-func (s *script) next() []store.Part {
+func (s *Script) next() []store.Part {
 	parts := s.gen.commit()
 	s.n++
 	mark := store.Part{Shard: 0, Epoch: 1, Append: []store.Record{{Ref: markRef, Seq: uint64(s.n), Data: []byte{1}}}}
@@ -60,8 +64,8 @@ func (s *script) next() []store.Part {
 	return append(parts, mark)
 }
 
-// commit makes the script's next commit on a store.
-func (s *script) commit(to store.Store) error {
+// Commit makes the script's next commit on a store.
+func (s *Script) Commit(to store.Store) error {
 	errs, err := to.Commit(s.next())
 	if err == nil && errs != nil {
 		err = fmt.Errorf("parts failed: %v", errs)
@@ -69,9 +73,9 @@ func (s *script) commit(to store.Store) error {
 	return err
 }
 
-// verify opens a database and checks that it holds exactly the first n commits
-// of a script, for some n from low to high, and that it takes more.
-func verify(t testing.TB, db Database, seed uint64, low, high int) {
+// Verify opens a database and checks that it holds exactly the first n commits
+// of a seed's script, for some n from low to high, and that it takes more.
+func Verify(t testing.TB, db Database, seed uint64, low, high int) {
 	t.Helper()
 	ctx := context.Background()
 	s, err := db.Open(ctx, rigShards)
@@ -90,12 +94,12 @@ func verify(t testing.TB, db Database, seed uint64, low, high int) {
 	if n == 0 {
 		return // even what came before the first commit may be gone
 	}
-	model, again := NewModel(rigShards), newScript(seed)
-	if err := again.begin(ctx, model); err != nil {
+	model, again := NewModel(rigShards), NewScript(seed)
+	if err := again.Begin(ctx, model); err != nil {
 		t.Fatal(err)
 	}
 	for range n {
-		if err := again.commit(model); err != nil {
+		if err := again.Commit(model); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,14 +130,15 @@ func compare(t testing.TB, s, model store.Store, when string) {
 	}
 }
 
-func crashes(t *testing.T, h Harness) {
+// Crashes runs the crash tests alone, which are part of [Run].
+func Crashes(t *testing.T, h Harness) {
 	t.Run("after each commit what was acknowledged is there", func(t *testing.T) { crashAfterCommits(t, h) })
 	t.Run("in the middle of commits what was acknowledged is there", func(t *testing.T) { crashAmidCommits(t, h) })
 	t.Run("with a torn log whole commits are there", func(t *testing.T) { crashTorn(t, h) })
 }
 
 // started opens a new database and begins a script on it.
-func started(t testing.TB, h Harness, seed uint64) (Database, store.Store, *script) {
+func started(t testing.TB, h Harness, seed uint64) (Database, store.Store, *Script) {
 	t.Helper()
 	db := h.New(t)
 	s, err := db.Open(context.Background(), rigShards)
@@ -141,8 +146,8 @@ func started(t testing.TB, h Harness, seed uint64) (Database, store.Store, *scri
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	sc := newScript(seed)
-	if err := sc.begin(context.Background(), s); err != nil {
+	sc := NewScript(seed)
+	if err := sc.Begin(context.Background(), s); err != nil {
 		t.Fatal(err)
 	}
 	return db, s, sc
@@ -152,36 +157,51 @@ func crashAfterCommits(t *testing.T, h Harness) {
 	const seed = 11
 	db, s, sc := started(t, h, seed)
 	for n := 1; n <= 12; n++ {
-		if err := sc.commit(s); err != nil {
+		if err := sc.Commit(s); err != nil {
 			t.Fatal(err)
 		}
-		verify(t, h.Crash(t, db, 0), seed, n, n)
+		Verify(t, h.Crash(t, db, 0), seed, n, n)
 	}
 }
 
 func crashAmidCommits(t *testing.T, h Harness) {
 	const seed = 12
 	db, s, sc := started(t, h, seed)
-	var begun, done atomic.Int64
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for !stop.Load() && done.Load() < 3000 {
-			begun.Add(1)
-			if err := sc.commit(s); err != nil {
-				t.Errorf("committing: %v", err)
-				return
+	for range 8 {
+		// Commits go on while the database is copied, from some before to some
+		// after, and then rest, so that the machine is free for the comparison.
+		var begun, done atomic.Int64
+		begun.Store(int64(sc.n))
+		done.Store(int64(sc.n))
+		copied := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for more := 3; more > 0; {
+				select {
+				case <-copied:
+					more--
+				default:
+				}
+				begun.Add(1)
+				if err := sc.Commit(s); err != nil {
+					t.Errorf("committing: %v", err)
+					return
+				}
+				done.Add(1)
 			}
-			done.Add(1)
+		})
+		for first := done.Load(); done.Load() < first+3 && !t.Failed(); {
+			runtime.Gosched()
 		}
-	})
-	defer wg.Wait()
-	defer stop.Store(true)
-	for range 12 {
-		before := done.Load()
-		copied := h.Crash(t, db, 0)
-		after := begun.Load()
-		verify(t, copied, seed, int(before), int(after))
+		low := done.Load()
+		left := h.Crash(t, db, 0)
+		high := begun.Load()
+		close(copied)
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+		Verify(t, left, seed, int(low), int(high))
 	}
 }
 
@@ -190,11 +210,11 @@ func crashTorn(t *testing.T, h Harness) {
 	db, s, sc := started(t, h, seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	for n := 1; n <= 10; n++ {
-		if err := sc.commit(s); err != nil {
+		if err := sc.Commit(s); err != nil {
 			t.Fatal(err)
 		}
 		// A cut may take commits with it, as a disk that lies may, but never
 		// half a one.
-		verify(t, h.Crash(t, db, 1+rng.Int64N(40_000)), seed, 0, n)
+		Verify(t, h.Crash(t, db, 1+rng.Int64N(40_000)), seed, 0, n)
 	}
 }

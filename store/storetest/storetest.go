@@ -56,7 +56,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	t.Run("behaves as the model does", func(t *testing.T) { property(t, h) })
 	if h.Crash != nil {
-		t.Run("crash", func(t *testing.T) { crashes(t, h) })
+		t.Run("crash", func(t *testing.T) { Crashes(t, h) })
 	}
 }
 
