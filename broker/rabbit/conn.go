@@ -152,7 +152,7 @@ func (c *conn) sleep(d time.Duration) {
 // maxRefusals is how often in a row the first connection must be refused to
 // be given up. Once is not enough: a node that goes away in the middle of the
 // handshake looks like one that refuses the credentials.
-const maxRefusals = 3
+const maxRefusals = 2
 
 // permanent reports an answer that another attempt is not likely to change.
 func permanent(err error) bool {

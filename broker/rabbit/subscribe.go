@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -29,6 +30,8 @@ type subscription struct {
 	mu    sync.Mutex
 	next  *stream // to be consumed next
 	ended bool    // run takes no more
+
+	serving atomic.Pointer[stream] // what is being consumed; tests look at it
 
 	offered chan struct{} // next was set (capacity 1)
 	stopped chan struct{}
@@ -300,6 +303,7 @@ func (sub *subscription) isStopped() bool {
 // drain calls the Handler for everything that a stream delivers.
 func (sub *subscription) drain(st *stream) {
 	defer func() { st.close(sub.Kind == broker.Exclusive && sub.isStopped()) }()
+	sub.serving.Store(st)
 	if sub.OnDeclared != nil {
 		sub.OnDeclared(st.queue)
 	}

@@ -230,6 +230,26 @@ func (r *Rabbit) Kill() error {
 	return r.end(ctx, syscall.SIGKILL)
 }
 
+// Pause freezes the node, as a machine that swaps or a virtual machine that is
+// moved does: its connections stay and nothing answers. Resume ends that.
+func (r *Rabbit) Pause() error { return r.send(syscall.SIGSTOP) }
+
+// Resume wakes a node that was paused.
+func (r *Rabbit) Resume() error { return r.send(syscall.SIGCONT) }
+
+func (r *Rabbit) send(s syscall.Signal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.node == nil {
+		return errForeign
+	}
+	if r.server == nil {
+		return errors.New("the node does not run")
+	}
+	r.server.signal(s)
+	return nil
+}
+
 func (r *Rabbit) end(ctx context.Context, s syscall.Signal) error {
 	if r.server == nil {
 		return nil
