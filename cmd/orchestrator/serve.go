@@ -53,6 +53,8 @@ The API asks nobody who they are. It listens on this machine only unless
 	daemonFlags(cmd.Flags(), "info")
 	cmd.Flags().String("db", "ringmaster.db", "SQLite file that holds all state; made if absent")
 	cmd.Flags().String("amqp-url", "", "RabbitMQ, as amqp://user:password@host:5672/; nodes of a cluster with commas between")
+	cmd.Flags().String("pprof-listen", "", "serve Go profiles at this address of this machine, host:port; for developers")
+	_ = cmd.Flags().MarkHidden("pprof-listen") // it exists
 	return cmd
 }
 
@@ -84,6 +86,11 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 	if s.AllowRemote {
 		log.Warn("the API may be reachable from other machines and asks nobody who they are", "listen", s.Listen)
 	}
+	endProfiles, err := serveProfiles(ctx, s.PprofListen, log)
+	if err != nil {
+		return err
+	}
+	defer endProfiles()
 	n, err := newNode(ctx, s, log)
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type settings struct {
 	LogLevel          string        `koanf:"log_level"`
 	LogFormat         string        `koanf:"log_format"`
 	ShutdownTimeout   time.Duration `koanf:"shutdown_timeout"`
+	PprofListen       string        `koanf:"pprof_listen"` // serve only, hidden
 }
 
 const defaultListen = "127.0.0.1:7070"
