@@ -142,7 +142,7 @@ func (m *memory) Wait(ctx context.Context, id string, timeout time.Duration) (re
 	case <-changed:
 	case <-time.After(timeout):
 	case <-ctx.Done():
-		return rest.Run{}, ctx.Err()
+		return rest.Run{}, &engine.Error{Kind: engine.KindUnavailable, Code: "unanswered", Message: "gave up", RetryAfter: time.Second, Err: ctx.Err()}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -215,7 +214,7 @@ func (h *Handler) waitRun(ctx context.Context, in *waitInput) (*runOutput, error
 		}
 	}()
 	run, err := h.svc.Wait(waiting, string(in.ID), in.timeout)
-	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		var detail rest.RunDetail
 		detail, err = h.svc.Run(ctx, string(in.ID))
 		run = detail.Run
