@@ -41,6 +41,7 @@ The API asks nobody who they are. It listens on this machine only unless
 			if show, _ := cmd.Flags().GetBool("print-config"); show {
 				return c.printConfig(k)
 			}
+			s.PprofListen, _ = cmd.Flags().GetString("pprof-listen")
 			if len(s.brokerURLs()) == 0 {
 				return usage("--amqp-url is missing: say where RabbitMQ is, such as amqp://guest:guest@127.0.0.1:5672/\n\"orchestrator dev\" runs without one")
 			}

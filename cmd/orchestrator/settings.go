@@ -40,7 +40,7 @@ type settings struct {
 	LogLevel          string        `koanf:"log_level"`
 	LogFormat         string        `koanf:"log_format"`
 	ShutdownTimeout   time.Duration `koanf:"shutdown_timeout"`
-	PprofListen       string        `koanf:"pprof_listen"` // serve only, hidden
+	PprofListen       string        `koanf:"-"` // a flag of serve only
 }
 
 const defaultListen = "127.0.0.1:7070"
@@ -133,7 +133,7 @@ func knownSettings(fl *pflag.FlagSet) []string {
 	var names []string
 	fl.VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
-		case "config", "print-config", "help", "api", "ephemeral", "output":
+		case "config", "print-config", "help", "api", "ephemeral", "output", "pprof-listen":
 		default:
 			names = append(names, settingName(f.Name))
 		}
