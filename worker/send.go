@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
@@ -32,6 +33,9 @@ func (w *Worker) sendResults(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		// Executors that are about to finish do so first, and share the message;
+		// where there are none this takes no time.
+		runtime.Gosched()
 		w.sendOutbox(ctx, &p)
 	}
 }

@@ -1,0 +1,72 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/worker"
+	"github.com/ringmaster-dev/ringmaster/worker/inbox"
+)
+
+type Booking struct {
+	Seat string `json:"seat"`
+}
+
+type Ticket struct {
+	Number int64 `json:"number"`
+}
+
+var Book = definitions.NewTask[Booking, Ticket]("seats", "seats.book")
+
+// A handler that books a seat in its own database. However often the task is
+// delivered, the seat is booked once, and every delivery gets the same ticket.
+func ExampleHandle() {
+	register := func(ctx context.Context, w *worker.Worker, db *sqlx.DB) error {
+		box, err := inbox.New(ctx, db, inbox.SQLite, inbox.Options{})
+		if err != nil {
+			return err
+		}
+		inbox.Handle(w, box, Book, func(ctx context.Context, tx *sqlx.Tx, in Booking) (Ticket, error) {
+			res, err := tx.ExecContext(ctx, `INSERT INTO seats (name) VALUES (?)`, in.Seat)
+			if err != nil {
+				return Ticket{}, err
+			}
+			n, err := res.LastInsertId()
+			return Ticket{Number: n}, err
+		})
+		return nil
+	}
+	_ = register
+}
+
+// Do is what Handle does, for handlers that are not typed.
+func ExampleInbox_Do() {
+	ctx := context.Background()
+	db := sqlx.MustOpen("sqlite3", ":memory:")
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	box, err := inbox.New(ctx, db, inbox.SQLite, inbox.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	calls := 0
+	for attempt := uint32(1); attempt <= 3; attempt++ {
+		ctx := worker.WithTask(ctx, worker.TaskInfo{
+			RunID: "order-1", Step: "book", Phase: protocol.PhaseAction, Generation: 1, Attempt: attempt,
+		})
+		out, err := box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) ([]byte, error) {
+			calls++
+			return fmt.Appendf(nil, `{"number":%d}`, calls), nil
+		})
+		fmt.Println(string(out), err)
+	}
+	// Output:
+	// {"number":1} <nil>
+	// {"number":1} <nil>
+	// {"number":1} <nil>
+}
