@@ -2,6 +2,7 @@ package rabbit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -156,6 +157,10 @@ const maxRefusals = 2
 
 // permanent reports an answer that another attempt is not likely to change.
 func permanent(err error) bool {
+	var ce *tls.CertificateVerificationError
+	if errors.As(err, &ce) {
+		return true
+	}
 	var ae *amqp.Error
 	return errors.As(err, &ae) && (ae.Code == amqp.AccessRefused || ae.Code == amqp.NotAllowed)
 }

@@ -85,8 +85,9 @@ func New(cfg Config) (*Broker, error) {
 	return &Broker{cfg: cfg}, nil
 }
 
-// Open connects. It fails at once when every node refuses the credentials or
-// the virtual host, and keeps trying until ctx ends otherwise.
+// Open connects. It fails early when every node refuses the credentials or the
+// virtual host, or shows a certificate that is not trusted, and keeps trying
+// until ctx ends otherwise.
 func (b *Broker) Open(ctx context.Context, o broker.Options) (broker.Conn, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -142,13 +141,4 @@ func (r *Rabbit) VirtualHost(ctx context.Context, name string) (string, error) {
 // DropVirtualHost deletes a virtual host and everything in it.
 func (r *Rabbit) DropVirtualHost(ctx context.Context, name string) error {
 	return manage(ctx, http.MethodDelete, r.ManagementURL+"/api/vhosts/"+url.PathEscape(name), nil, nil)
-}
-
-// Manage sends a request without a body to the management API; path follows
-// "/api/" and is escaped already.
-func (r *Rabbit) Manage(ctx context.Context, method, path string) error {
-	if r.ManagementURL == "" {
-		return errors.New("this RabbitMQ has no management address")
-	}
-	return manage(ctx, method, r.ManagementURL+"/api/"+path, nil, nil)
 }
