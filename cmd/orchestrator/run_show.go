@@ -55,21 +55,18 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 	for _, name := range slices.Sorted(maps.Keys(r.Tags)) {
 		tags = append(tags, render.Clean(name+"="+r.Tags[name]))
 	}
-	c.pairs(c.out,
+	pairs := []string{
 		"run", c.style.Bold(render.Clean(r.ID)), "workflow", render.Clean(r.Workflow)+" "+c.style.Faint(r.Version),
 		"status", status, "error", render.Shorten(render.Clean(r.Error), width),
 		"started", c.ago(r.Created), "ended", c.ended(r.Run),
 		"key", keyText(r.Run), "tags", strings.Join(tags, " "),
 		"retry of", render.Clean(r.RetryOf), "deadline", c.agoPtr(r.Deadline),
 		"input", inline(r.Input, width), "output", inline(r.Output, width),
-	)
-	for i, w := range r.Waiting {
-		name := "waits"
-		if i > 0 {
-			name = "" // the same, for what comes after
-		}
-		c.pairs(c.out, fmt.Sprintf("%-5s", name), render.Clean(w))
 	}
+	for _, w := range r.Waiting {
+		pairs = append(pairs, "waits", render.Clean(w))
+	}
+	c.pairs(c.out, pairs...)
 	fmt.Fprintln(c.out)
 	for _, line := range render.Graph(c.stepNodes(r.Steps, full)) {
 		fmt.Fprintln(c.out, line)
