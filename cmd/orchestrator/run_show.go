@@ -56,7 +56,7 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 		tags = append(tags, render.Clean(name+"="+r.Tags[name]))
 	}
 	pairs := []string{
-		"run", c.style.Bold(render.Clean(r.ID)), "workflow", render.Clean(r.Workflow)+" "+c.style.Faint(r.Version),
+		"run", c.style.Bold(render.Clean(r.ID)), "workflow", render.Clean(r.Workflow) + " " + c.style.Faint(r.Version),
 		"status", status, "error", render.Shorten(render.Clean(r.Error), width),
 		"started", c.ago(r.Created), "ended", c.ended(r.Run),
 		"key", keyText(r.Run), "tags", strings.Join(tags, " "),
