@@ -308,6 +308,9 @@ func (o *observer) turn(e Event) error {
 	for i := range o.steps {
 		if s := &o.steps[i]; s.outcome == "active" && !s.task[Action].outstanding {
 			s.outcome = s.task[Action].verdict()
+			if s.task[Action].made == 0 {
+				s.outcome = ""
+			}
 		}
 	}
 	return nil
@@ -371,6 +374,28 @@ func (o *observer) checkCompensated() error {
 		}
 	}
 	return nil
+}
+
+// word is what the step may be called.
+func (o *observer) word(i int) []string {
+	s := &o.steps[i]
+	switch {
+	case s.stalled != 0:
+		return []string{"stalled"}
+	case s.undone == "active":
+		return []string{"compensating"}
+	case s.undone != "":
+		return []string{s.undone}
+	case s.outcome == "":
+		return []string{"pending"}
+	case s.outcome == "active" && s.task[Action].outstanding:
+		return []string{"running"}
+	case s.outcome == "active":
+		return []string{"retrying"}
+	case s.outcome == "succeeded":
+		return []string{"succeeded", "resolved"}
+	}
+	return []string{s.outcome}
 }
 
 // transitions are the legal ones of S1.

@@ -62,10 +62,33 @@ type simulation struct {
 	now       time.Time
 	records   [][]byte // the history as it happened
 	compact   [][]byte // the same with checkpoints, made at random
-	checkAt   int
-	lying     bool // inputs need not agree with any truth
+	lying     bool     // inputs need not agree with any truth
 	operators bool
+	rates     rates
 	logf      func(string, ...any)
+}
+
+// rates of what goes wrong, in percent; each run draws its own.
+type rates struct {
+	lost, died  int // of answers; of losses
+	haunt       int // of disturbances, as are the rest
+	repeat      int
+	tick        int
+	cancel      int
+	settle      int
+	recover     int
+	checkpoint  int
+	nonsense    int
+	expired     int // of answers
+	withdrawals int // of answers to a request to give up
+}
+
+func randomRates(rng *rand.Rand) rates {
+	return rates{
+		lost: rng.IntN(60), died: rng.IntN(100), haunt: rng.IntN(20), repeat: rng.IntN(10), tick: 5 + rng.IntN(20),
+		cancel: rng.IntN(4), settle: rng.IntN(10), recover: rng.IntN(8), checkpoint: rng.IntN(4),
+		nonsense: rng.IntN(10), expired: rng.IntN(10), withdrawals: rng.IntN(50),
+	}
 }
 
 func randomRun(seed uint64, logf func(string, ...any)) error {
@@ -74,7 +97,7 @@ func randomRun(seed uint64, logf func(string, ...any)) error {
 	m := &simulation{
 		rng: rng, wf: wf, state: NewState(wf), world: newWorld(rng, wf), observer: newObserver(wf),
 		now:   time.UnixMilli(1_700_000_000_000).UTC(),
-		lying: rng.IntN(3) == 0, operators: rng.IntN(3) > 0, logf: logf,
+		lying: rng.IntN(3) == 0, operators: rng.IntN(3) > 0, rates: randomRates(rng), logf: logf,
 	}
 	logf("%s", wf.JSON())
 	if err := m.start(seed); err != nil {
@@ -138,12 +161,18 @@ func (m *simulation) step(in Input) ([]Event, error) {
 	return events, m.asked()
 }
 
-// asked checks that the commands fit what the events say.
+// asked checks that the commands, and the steps as users see them, fit what
+// the events say.
 func (m *simulation) asked() error {
 	for _, c := range m.state.Commands(nil) {
 		t := &m.observer.steps[c.Step].task[c.Phase]
 		if !t.outstanding || t.generation != c.Generation || t.attempt != c.Attempt {
 			return fmt.Errorf("S11: a command for an attempt that is not outstanding: %+v", c)
+		}
+	}
+	for i := range m.wf.Len() {
+		if got, want := m.state.StepView(i).State, m.observer.word(i); !slices.Contains(want, got) {
+			return fmt.Errorf("step %d is %s, by the events it is one of %q", i, got, want)
 		}
 	}
 	return nil
@@ -206,51 +235,58 @@ func (m *simulation) checkpoint() error {
 
 // disturb does one random thing to the run.
 func (m *simulation) disturb() error {
-	switch n := m.rng.IntN(100); {
-	case n < 45:
-		return m.answer()
-	case n < 60:
+	n := m.rng.IntN(100)
+	happens := func(rate int) bool {
+		n -= rate
+		return n < 0
+	}
+	r := m.rates
+	switch {
+	case happens(r.tick):
 		return m.tick()
-	case n < 66:
+	case happens(r.haunt):
 		return m.haunt()
-	case n < 74:
+	case happens(r.repeat):
 		return m.repeat()
-	case n < 77:
+	case happens(r.cancel):
 		_, err := m.step(Cancel{By: "ann"})
 		return err
-	case n < 85:
+	case happens(r.settle):
 		return m.settle()
-	case n < 90:
+	case happens(r.recover):
 		return m.recover()
-	case n < 93:
+	case happens(r.checkpoint):
 		return m.checkpoint()
-	case n < 96 || m.lying:
+	case happens(r.nonsense):
 		return m.nonsense()
 	}
-	return nil
+	return m.answer()
 }
 
 // answer ends one of the attempts that the state asks for, in some way.
 func (m *simulation) answer() error {
 	cmds := m.state.Commands(nil)
 	if len(cmds) == 0 {
-		return nil
+		return m.tick()
 	}
 	c := cmds[m.rng.IntN(len(cmds))]
 	a := attempt{c.Step, c.Phase, c.Generation, c.Attempt}
 	var in Input
-	switch n := m.rng.IntN(20); {
-	case n < 4:
-		reason := LossReason(1 + m.rng.IntN(3))
+	switch happens := func(rate int) bool { return m.rng.IntN(100) < rate }; {
+	case happens(m.rates.lost):
+		reason := LostTimeout + LossReason(m.rng.IntN(2))
+		if happens(m.rates.died) {
+			reason = LostWorkerDied
+		}
 		in = Lost{a.step, a.phase, a.generation, a.number, reason, "w1"}
 		m.world.ghosts = append(m.world.ghosts, a)
-	case n < 5:
+	case happens(m.rates.expired):
 		sent := m.rng.IntN(2) == 0
 		in = Expired{a.step, a.phase, a.generation, a.number, sent}
 		if sent {
 			m.world.ghosts = append(m.world.ghosts, a)
 		}
-	case n < 8 && c.Kind == CancelTask || m.lying && n < 6:
+	case c.Kind == CancelTask && happens(m.rates.withdrawals), m.lying && happens(5):
 		in = Withdrawn{a.step, a.phase, a.generation, a.number}
 	default:
 		in = m.world.perform(a, false)
@@ -305,9 +341,19 @@ func (m *simulation) stale(r Result) error {
 			old = false
 		}
 	}
+	was := m.observer.steps[r.Step]
 	events, err := m.step(r)
-	if err != nil || !old || r.Outcome == OutcomeSucceeded {
+	if err != nil || !old {
 		return err
+	}
+	if r.Outcome == OutcomeSucceeded {
+		made := was.task[r.Phase].generation == r.Generation && r.Attempt > 0 && r.Attempt <= was.task[r.Phase].attempt
+		counts := r.Phase == Action && (was.outcome == "failed" || was.outcome == "unknown" || was.outcome == "active") ||
+			r.Phase == Compensate && was.undone == "active"
+		if made && counts && m.observer.ended == 0 && len(events) == 0 {
+			return fmt.Errorf("S9: the stale success %+v does not count", r)
+		}
+		return nil
 	}
 	// It may make known that a pivot has failed, and so let a cancel through.
 	if len(events) > 0 && !(events[0].Kind == AttemptFailed && events[0].Late) {
@@ -364,8 +410,12 @@ func (m *simulation) nonsense() error {
 	var in Input
 	switch m.rng.IntN(6) {
 	case 0:
-		in = Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
+		r := Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
 			Outcome: Outcome(m.rng.IntN(5)), Retryable: m.rng.IntN(2) == 0}
+		if a.step >= 0 && a.step < m.wf.Len() && (a.phase == Action || a.phase == Compensate) {
+			return m.stale(r)
+		}
+		in = r
 	case 1:
 		in = Lost{a.step, a.phase, a.generation, a.number, LossReason(m.rng.IntN(4)), ""}
 	case 2:
