@@ -10,8 +10,8 @@ type StepView struct {
 	// with one, the shell knows.
 	State string
 
-	Attempts             int    // of the action
-	CompensationAttempts int    //
+	Attempts             int // of the action
+	CompensationAttempts int
 	Generation           uint32 // of the task of Phase; 0 if there is none yet
 
 	// Phase is what the step is at, or was at last: Action or Compensate.
