@@ -109,22 +109,22 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	var faults []error
 	if c.Store == nil {
-		faults = append(faults, errors.New("Store: is required"))
+		faults = append(faults, errors.New("config Store: is required"))
 	}
 	if c.Broker == nil {
-		faults = append(faults, errors.New("Broker: is required"))
+		faults = append(faults, errors.New("config Broker: is required"))
 	}
 	if len(c.Namespace) > 64 {
-		faults = append(faults, errors.New("Namespace: at most 64 bytes"))
+		faults = append(faults, errors.New("config Namespace: at most 64 bytes"))
 	}
 	for _, r := range c.Namespace {
 		if !nameRune(r) {
-			faults = append(faults, fmt.Errorf("Namespace: %q is not a letter, digit, '.', '_' or '-'", r))
+			faults = append(faults, fmt.Errorf("config Namespace: %q is not a letter, digit, '.', '_' or '-'", r))
 			break
 		}
 	}
 	if c.HeartbeatInterval < 10*time.Millisecond || c.HeartbeatInterval > time.Minute {
-		faults = append(faults, errors.New("HeartbeatInterval: must be between 10 ms and 1 min"))
+		faults = append(faults, errors.New("config HeartbeatInterval: must be between 10 ms and 1 min"))
 	}
 	l := c.Limits
 	for _, v := range []struct {

@@ -149,6 +149,9 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	e.conn = conn
 	e.dispatcher.limboEnds = e.clock.since() + e.cfg.RecoveryGrace
+	if err := e.declare(ctx); err != nil {
+		return fmt.Errorf("declare exchanges and queues: %w", err)
+	}
 	e.launch()
 	if err := e.subscribe(ctx); err != nil {
 		return fmt.Errorf("subscribe: %w", err)

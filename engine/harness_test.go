@@ -200,9 +200,13 @@ func (w *world) worker(name string, h handlers) (leave func()) {
 
 func (w *world) workerOn(b broker.Broker, name string, h handlers) (leave func()) {
 	w.t.Helper()
+	settle := 20 * time.Second
+	if b != w.broker { // to be killed
+		settle = time.Millisecond
+	}
 	sdk, err := worker.New(worker.Config{
 		Broker: b, Name: name, Service: "shop", HeartbeatInterval: 50 * time.Millisecond, Logger: w.logger(),
-		SettleTimeout: time.Second, DrainTimeout: 5 * time.Second,
+		SettleTimeout: settle, DrainTimeout: 5 * time.Second, ResendAfter: time.Second,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -9,19 +9,21 @@ import (
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
-// subscribe starts to listen to workers and to requests.
-func (e *Engine) subscribe(ctx context.Context) error {
+// declare makes what messages are published to.
+func (e *Engine) declare(ctx context.Context) error {
 	ns := e.cfg.Namespace
-	err := e.conn.Declare(ctx,
+	return e.conn.Declare(ctx,
 		[]broker.Exchange{
 			{Name: protocol.ResultsExchange(ns), Kind: broker.Direct},
 			{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout},
 			{Name: protocol.AnnouncementsExchange(ns), Kind: broker.Fanout},
 		},
 		[]string{protocol.RequestsQueue(ns), protocol.DeadLettersQueue(ns)})
-	if err != nil {
-		return err
-	}
+}
+
+// subscribe starts to listen to workers and to requests.
+func (e *Engine) subscribe(ctx context.Context) error {
+	ns := e.cfg.Namespace
 	keys := make([]string, len(e.shards))
 	for i := range e.shards {
 		keys[i] = protocol.ShardKey(uint32(i))

@@ -95,7 +95,7 @@ func (s *shard) start(o *startOrder) error {
 	}, now)
 	if err != nil {
 		o.reply(rest.Started{}, &Error{Kind: KindInvalid, Code: "start_rejected", Field: "input", Message: err.Error(), Err: err})
-		return nil
+		return nil //nolint:nilerr // it is the caller's, not the shard's
 	}
 	s.nextRef++
 	s.runs.add(r)

@@ -98,9 +98,9 @@ func manage(ctx context.Context, method, url string, in, out any) error {
 // killScript closes connections by the name that the client gave. The
 // management API could do it too, but lists connections some seconds late.
 const killScript = `length([closed || P <- rabbit_networking:connections(),
-	{client_properties, Ps} <- rabbit_networking:connection_info(P, [client_properties]),
+	{client_properties, Ps} <- case catch rabbit_networking:connection_info(P, [client_properties]) of L when is_list(L) -> L; _ -> [] end,
 	{<<"connection_name">>, _, N} <- Ps, string:prefix(N, <<%q>>) =/= nomatch,
-	rabbit_networking:close_connection(P, "closed by a test") =:= ok]).`
+	(catch rabbit_networking:close_connection(P, "closed by a test")) =:= ok]).`
 
 // KillConnections closes, from the side of the server, every connection to the
 // node whose client-provided name begins with prefix, and returns how many
