@@ -122,12 +122,12 @@ type Filter struct {
 	Statuses   []Status
 	Key        string
 	TagName    string
-	TagValue   string
+	TagValue   string // counts only with TagName; empty is any value
 	IDPrefix   string
 	FailedStep string
 	Since      time.Time // Created at or after
 	Until      time.Time // Created before
-	Limit      int       // 1 to 1,000; 0 is 50
+	Limit      int       // 1 to 1,000, and more is 1,000; 0 is 50
 	Cursor     string    // from the page before
 }
 
@@ -162,7 +162,11 @@ type Store interface {
 	// nothing behind. err tells that the transaction as a whole failed and
 	// that what is on disk is unknown: the caller must stop using the store.
 	// A part's epoch is checked inside the transaction. Within a part, Create
-	// goes before Append, and Append before Update.
+	// goes before Append, and Append before Update. A part with a run of a
+	// workflow version that is not registered, or with a record of a run that
+	// does not exist, is left out with ErrNotFound; an update of a run that
+	// does not exist changes nothing. Of two parts in conflict with each
+	// other, the first is written.
 	Commit(parts []Part) (errs []error, err error)
 
 	// Run returns the row of a run by its id: ErrNotFound.

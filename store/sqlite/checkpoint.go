@@ -8,6 +8,9 @@ import (
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
+// longLog is the length of the log, in checkpoints, that is worth a warning.
+const longLog = 8
+
 // checkpointer copies the write-ahead log into the database beside commits.
 type checkpointer struct {
 	s    *Store
@@ -90,8 +93,8 @@ func (k *checkpointer) checkpoint() error {
 	}
 	s.metrics.checkpoints.Observe(time.Since(start).Seconds())
 	s.metrics.logPages.Set(float64(pages - copied))
-	if copied < pages {
-		s.log.Debug("a long read holds up a checkpoint", "pages", pages, "copied", copied)
+	if pages-copied > longLog*k.tune.checkpointPages {
+		s.log.Warn("a long read keeps the write-ahead log from starting again", "pages", pages, "copied", copied)
 	}
 	return nil
 }

@@ -68,6 +68,7 @@ func (s *stream) and(condition string, args ...any) {
 
 // List implements [store.Store].
 func (s *Store) List(ctx context.Context, f store.Filter) (store.Page, error) {
+	defer s.reading()()
 	page, err := s.list(ctx, f)
 	if err != nil {
 		return store.Page{}, fmt.Errorf("sqlite: listing runs: %w", err)
@@ -260,8 +261,9 @@ func fewWithPrefix(ctx context.Context, tx *sqlx.Tx, prefix string) (bool, error
 func merge(ctx context.Context, tx *sqlx.Tx, streams []stream, below position, since int64, limit int) ([]position, error) {
 	var found []position
 	for i := range streams {
-		more, err := streams[i].first(ctx, tx, below, since, limit)
-		if err != nil {
+		query, args := streams[i].query(below, since, limit)
+		var more []position
+		if err := sqlx.SelectContext(ctx, tx, &more, query, args...); err != nil {
 			return nil, err
 		}
 		found = append(found, more...)
@@ -275,18 +277,17 @@ func merge(ctx context.Context, tx *sqlx.Tx, streams []stream, below position, s
 	return found, nil
 }
 
-// first returns a stream's first positions below one and not before since.
-func (s stream) first(ctx context.Context, tx *sqlx.Tx, below position, since int64, limit int) ([]position, error) {
-	table := "r."
-	if strings.HasPrefix(s.from, "tags") {
-		table = "t." // whose key is in list order
+// query is a stream's query for its first positions below one and not before
+// since.
+func (s stream) query(below position, since int64, limit int) (string, []any) {
+	order := "r"
+	if strings.HasPrefix(s.from, "tags ") {
+		order = "t" // whose key is in list order
 	}
-	where := append(s.where, strings.ReplaceAll("@created >= ? AND (@created, @ref) < (?, ?)", "@", table))
-	args := append(s.args, since, below.Created, below.Ref, limit)
-	query := "SELECT " + table + "created, " + table + "ref FROM " + s.from + " WHERE " + strings.Join(where, " AND ") +
-		" ORDER BY " + table + "created DESC, " + table + "ref DESC LIMIT ?"
-	var out []position
-	return out, sqlx.SelectContext(ctx, tx, &out, query, args...)
+	where := strings.Join(append(slices.Clip(s.where), "@.created >= ?", "(@.created, @.ref) < (?, ?)"), " AND ")
+	query := "SELECT @.created, @.ref FROM " + s.from + " WHERE " + where +
+		" ORDER BY @.created DESC, @.ref DESC LIMIT ?"
+	return strings.ReplaceAll(query, "@", order), append(slices.Clip(s.args), since, below.Created, below.Ref, limit)
 }
 
 // at returns the runs at the given positions, in their order.

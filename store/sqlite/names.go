@@ -143,6 +143,7 @@ func scanWorkflow(scan func(...any) error, more ...any) (store.WorkflowInfo, err
 
 // Workflow implements [store.Store].
 func (s *Store) Workflow(ctx context.Context, name, ver string) (store.WorkflowInfo, []byte, error) {
+	defer s.reading()()
 	const query = "SELECT " + workflowColumns + ", definition FROM workflows WHERE name = ? AND "
 	var row *sql.Row
 	if ver == "" {
@@ -163,6 +164,7 @@ func (s *Store) Workflow(ctx context.Context, name, ver string) (store.WorkflowI
 
 // Workflows implements [store.Store].
 func (s *Store) Workflows(ctx context.Context) ([]store.WorkflowInfo, error) {
+	defer s.reading()()
 	rows, err := s.read.QueryContext(ctx, "SELECT "+workflowColumns+" FROM workflows ORDER BY workflow DESC")
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: listing workflows: %w", err)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -123,6 +124,7 @@ func (s *Store) RunByRef(ctx context.Context, ref int64) (store.Run, error) {
 }
 
 func (s *Store) one(ctx context.Context, query string, arg any) (store.Run, error) {
+	defer s.reading()()
 	runs, err := s.queryRuns(ctx, s.read, query, arg)
 	if err != nil {
 		return store.Run{}, err
@@ -138,6 +140,7 @@ const lookupChunk = 256
 
 // Lookup implements [store.Store].
 func (s *Store) Lookup(ctx context.Context, ids []string) ([]store.Run, error) {
+	defer s.reading()()
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	var out []store.Run
 	for chunk := range slices.Chunk(ids, lookupChunk) {
@@ -156,6 +159,7 @@ func (s *Store) Lookup(ctx context.Context, ids []string) ([]store.Run, error) {
 
 // History implements [store.Store].
 func (s *Store) History(ctx context.Context, ref int64) ([]store.Record, error) {
+	defer s.reading()()
 	records, err := queryRecords(ctx, s.read, `SELECT ?1, seq, data FROM history
 		WHERE run = (SELECT run FROM runs WHERE ref = ?1) ORDER BY seq`, ref)
 	if err != nil {
@@ -182,14 +186,21 @@ func (s *Store) Load(ctx context.Context, refs []int64) ([]store.Unfinished, err
 	return out, nil
 }
 
+const (
+	// The conditions on status and wake are those of the indexes, in the same
+	// words, without which SQLite does not take them.
+	unfinishedQuery = `SELECT ref, run FROM runs INDEXED BY runs_unfinished
+		WHERE status < 4 AND ref > ? AND ref < ? AND (wake IS NULL OR wake <= ?) ORDER BY ref LIMIT ?`
+	dueQuery = `SELECT ref FROM runs INDEXED BY runs_due
+		WHERE ref >> 40 = ? AND wake IS NOT NULL AND status < 4 AND wake <= ? ORDER BY wake, ref LIMIT ?`
+)
+
 // Unfinished implements [store.Store].
 func (s *Store) Unfinished(ctx context.Context, shard uint32, after int64, wakeBefore time.Time, limit int) ([]store.Unfinished, error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	out, err := s.whole(ctx, `SELECT ref, run FROM runs INDEXED BY runs_unfinished
-		WHERE status < 4 AND ref > ? AND ref < ? AND (wake IS NULL OR wake <= ?) ORDER BY ref LIMIT ?`,
-		max(after, store.RefBase(shard)), store.RefBase(shard+1), wakeBefore.UnixMilli(), limit)
+	out, err := s.whole(ctx, unfinishedQuery, max(after, store.RefBase(shard)), store.RefBase(shard+1), wakeBefore.UnixMilli(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: reading unfinished runs of shard %d: %w", shard, err)
 	}
@@ -199,6 +210,7 @@ func (s *Store) Unfinished(ctx context.Context, shard uint32, after int64, wakeB
 // whole returns the rows and histories of the runs that a query selects (ref
 // and run, ordered by ref), as of one moment.
 func (s *Store) whole(ctx context.Context, selected string, args ...any) (out []store.Unfinished, err error) {
+	defer s.reading()()
 	tx, err := s.read.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
@@ -211,7 +223,7 @@ func (s *Store) whole(ctx context.Context, selected string, args ...any) (out []
 		return nil, err
 	}
 	records, err := queryRecords(ctx, tx, "SELECT n.ref, h.seq, h.data FROM ("+selected+
-		") n CROSS JOIN history h ON h.run = n.run ORDER BY n.ref, h.seq", args...)
+		") n CROSS JOIN history h ON h.run = n.run ORDER BY n.ref", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +233,9 @@ func (s *Store) whole(ctx context.Context, selected string, args ...any) (out []
 		for n < len(records) && records[n].Ref == r.Ref {
 			n++
 		}
+		// They come in this order, but only the query could promise it, at the
+		// price of sorting all of them.
+		slices.SortFunc(records[:n], func(a, b store.Record) int { return cmp.Compare(a.Seq, b.Seq) })
 		out[i] = store.Unfinished{Run: r, History: records[:n:n]}
 		records = records[n:]
 	}
@@ -232,10 +247,9 @@ func (s *Store) Due(ctx context.Context, shard uint32, t time.Time, limit int) (
 	if limit <= 0 {
 		return nil, nil
 	}
+	defer s.reading()()
 	var refs []int64
-	err := s.read.SelectContext(ctx, &refs, `SELECT ref FROM runs INDEXED BY runs_due
-		WHERE ref >> 40 = ? AND wake IS NOT NULL AND status < 4 AND wake <= ? ORDER BY wake, ref LIMIT ?`,
-		shard, t.UnixMilli(), limit)
+	err := s.read.SelectContext(ctx, &refs, dueQuery, shard, t.UnixMilli(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: reading due runs of shard %d: %w", shard, err)
 	}
@@ -244,6 +258,7 @@ func (s *Store) Due(ctx context.Context, shard uint32, t time.Time, limit int) (
 
 // Counts implements [store.Store].
 func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
+	defer s.reading()()
 	rows, err := s.counts(ctx, s.read)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: counting runs: %w", err)

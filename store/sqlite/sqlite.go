@@ -78,6 +78,8 @@ type Store struct {
 	read    *sqlx.DB
 	ckpt    *checkpointer
 
+	reads sync.RWMutex // held shared by each read, and by Close
+
 	mu     sync.Mutex // guards the rest, and with it all writing
 	w      *writer
 	failed error // why nothing is written any more
@@ -282,6 +284,7 @@ func (s *Store) Check(ctx context.Context) error {
 	if !os.SameFile(file, s.file) {
 		return fmt.Errorf("sqlite: %s was replaced while it was open; what is written now is lost: restart", s.path)
 	}
+	defer s.reading()()
 	var shards uint32
 	if err := s.read.GetContext(ctx, &shards, "SELECT value FROM meta WHERE name = 'shards'"); err != nil {
 		return fmt.Errorf("sqlite: reading: %w", err)
@@ -290,6 +293,13 @@ func (s *Store) Check(ctx context.Context) error {
 		return fmt.Errorf("sqlite: the stored number of shards is %d and was %d at start", shards, s.shards)
 	}
 	return nil
+}
+
+// reading marks a read in progress, which Close waits for, until the function
+// that it returns is called.
+func (s *Store) reading() (done func()) {
+	s.reads.RLock()
+	return s.reads.RUnlock
 }
 
 // Close implements [store.Store]. It may be called again, to no effect.
@@ -314,7 +324,9 @@ func (s *Store) release() error {
 		errs = append(errs, s.ckpt.stop())
 	}
 	if s.read != nil {
+		s.reads.Lock()
 		errs = append(errs, s.read.Close())
+		s.reads.Unlock()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -23,29 +24,29 @@ func (d *modelDatabase) Open(_ context.Context, shards uint32) (store.Store, err
 
 type modelStore struct {
 	*Model
-	closed bool
+	closed atomic.Bool
 }
 
 var errClosed = errors.New("closed")
 
-func (s *modelStore) Close() error { s.closed = true; return nil }
+func (s *modelStore) Close() error { s.closed.Store(true); return nil }
 
 func (s *modelStore) Check(context.Context) error {
-	if s.closed {
+	if s.closed.Load() {
 		return errClosed
 	}
 	return nil
 }
 
 func (s *modelStore) Commit(parts []store.Part) ([]error, error) {
-	if s.closed {
+	if s.closed.Load() {
 		return nil, errClosed
 	}
 	return s.Model.Commit(parts)
 }
 
 func (s *modelStore) List(ctx context.Context, f store.Filter) (store.Page, error) {
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), s.Check(ctx)); err != nil {
 		return store.Page{}, err
 	}
 	return s.Model.List(ctx, f)

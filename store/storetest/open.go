@@ -2,7 +2,9 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -74,6 +76,34 @@ var openTests = []test{
 		if err := b.s.Check(b.ctx); err == nil {
 			b.Error("a closed store is sound")
 		}
+	}},
+	{"closing while reads go on lets them end", func(b *rig) {
+		for i := range 20 {
+			b.create(b.run(uint32(i%rigShards), fmt.Sprint("r", i), i))
+		}
+		var wg sync.WaitGroup
+		started := make(chan struct{}, 4)
+		for range 4 {
+			wg.Go(func() {
+				for first := true; ; first = false {
+					page, err := b.s.List(b.ctx, store.Filter{})
+					if err != nil {
+						return
+					}
+					if len(page.Runs) != 20 {
+						b.Errorf("listed %d runs of 20", len(page.Runs))
+					}
+					if first {
+						started <- struct{}{}
+					}
+				}
+			})
+		}
+		for range 4 {
+			<-started
+		}
+		b.close()
+		wg.Wait()
 	}},
 	{"an ended context ends a read", func(b *rig) {
 		ctx, cancel := context.WithCancel(b.ctx)
