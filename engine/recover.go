@@ -42,17 +42,17 @@ func (s *shard) resume(r *run) {
 	s.runs.add(r)
 	s.cmds = r.state.Commands(s.cmds[:0])
 	tasks := make([]limboTask, 0, len(s.cmds))
-	for _, c := range s.cmds {
-		if c.Kind != machine.Dispatch {
-			continue
-		}
-		tasks = append(tasks, s.limboTask(r, c))
-	}
-	for _, c := range s.cmds {
-		for i := range tasks {
-			if c.Kind == machine.CancelTask && tasks[i].id == taskID(r.row.Ref, c) {
-				tasks[i].cancel = true
-			}
+	for _, c := range s.cmds { // of an attempt, Dispatch comes first
+		known := len(tasks) > 0 && tasks[len(tasks)-1].id == taskID(r.row.Ref, c)
+		switch {
+		case c.Kind == machine.Dispatch:
+			tasks = append(tasks, s.limboTask(r, c))
+		case c.Kind == machine.CancelTask && known:
+			tasks[len(tasks)-1].cancel = true
+		case c.Kind == machine.CancelTask:
+			t := s.limboTask(r, c)
+			t.cancel = true
+			tasks = append(tasks, t)
 		}
 	}
 	s.eng.dispatcher.recovered(tasks)

@@ -18,7 +18,7 @@ type run struct {
 	series *workflowSeries
 
 	dispatched []protocol.TaskID // attempts whose Dispatch has been acted upon
-	cancelled  []protocol.TaskID // attempts whose CancelTask has been acted upon
+	cancelled  []protocol.TaskID // attempts whose CancelTask or Withdraw has been acted upon
 	armed      int64             // Unix ms of its earliest known Tick alarm; 0 none
 	records    int               // of history since the start or the last checkpoint
 	part       uint64            // the shard's last submission that touches it

@@ -274,27 +274,27 @@ func (s *shard) command(r *run) {
 			}
 			r.dispatched = append(r.dispatched, id)
 			s.dispatch(r, id, c)
-		case machine.CancelTask:
+		case machine.CancelTask, machine.Withdraw:
 			cancelled++
 			if slices.Contains(r.cancelled, id) {
 				continue
 			}
 			r.cancelled = append(r.cancelled, id)
-			s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id))
+			s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id, c.Kind == machine.Withdraw))
 		}
 	}
-	r.dispatched = s.keep(r.dispatched, machine.Dispatch, dispatched)
-	r.cancelled = s.keep(r.cancelled, machine.CancelTask, cancelled)
+	r.dispatched = s.keep(r.dispatched, true, dispatched)
+	r.cancelled = s.keep(r.cancelled, false, cancelled)
 }
 
 // keep drops from ids what the state (s.cmds) asks for no longer.
-func (s *shard) keep(ids []protocol.TaskID, kind machine.CommandKind, wanted int) []protocol.TaskID {
+func (s *shard) keep(ids []protocol.TaskID, dispatch bool, wanted int) []protocol.TaskID {
 	if len(ids) == wanted {
 		return ids
 	}
 	return slices.DeleteFunc(ids, func(id protocol.TaskID) bool {
 		return !slices.ContainsFunc(s.cmds, func(c machine.Command) bool {
-			return c.Kind == kind && taskID(id.Ref, c) == id
+			return (c.Kind == machine.Dispatch) == dispatch && taskID(id.Ref, c) == id
 		})
 	})
 }

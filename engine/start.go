@@ -174,8 +174,8 @@ func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 	s.alarmQueueTimeout(step, c, id)
 }
 
-func (s *shard) cancelOrder(r *run, id protocol.TaskID) cancelOrder {
-	return cancelOrder{id: id, shard: s.id, class: s.eng.dispatcher.class(r.wf.Step(int(id.Step)), machine.Phase(id.Phase))}
+func (s *shard) cancelOrder(r *run, id protocol.TaskID, gentle bool) cancelOrder {
+	return cancelOrder{id: id, gentle: gentle, class: s.eng.dispatcher.class(r.wf.Step(int(id.Step)), machine.Phase(id.Phase))}
 }
 
 // task builds what is sent to a worker.

@@ -7,9 +7,9 @@ import (
 
 // cancelOrder asks to take an attempt back, or to tell its worker to give up.
 type cancelOrder struct {
-	id    protocol.TaskID
-	shard uint32
-	class *class
+	id     protocol.TaskID
+	gentle bool // take it back if it has not been sent; else let it be
+	class  *class
 }
 
 // cancel carries out a cancelOrder, and sees to it that the run hears of the
@@ -18,7 +18,7 @@ func (d *dispatcher) cancel(o cancelOrder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l := d.limbo[o.id]; l != nil {
-		l.cancel = true
+		l.cancel = l.cancel || !o.gentle
 		return
 	}
 	for _, p := range d.peers {
@@ -33,6 +33,9 @@ func (d *dispatcher) cancel(o cancelOrder) {
 			d.refill(p)
 			return
 		}
+		if o.gentle {
+			return
+		}
 		p.cancels = append(p.cancels, o.id)
 		d.mark(p)
 		return
@@ -42,6 +45,9 @@ func (d *dispatcher) cancel(o cancelOrder) {
 		return
 	}
 	// Nowhere: its result is on its way to the run, ahead of this.
+	if o.gentle {
+		return
+	}
 	d.postLost(o.id, machine.LostVanished, "")
 }
 

@@ -9,12 +9,15 @@ type CommandKind uint8
 const (
 	Dispatch   CommandKind = iota + 1 // have a worker perform this attempt
 	CancelTask                        // withdraw it if unsent (answer Withdrawn), else tell its worker to give up
+	Withdraw                          // withdraw it if unsent (answer Withdrawn), else let it be
 )
 
 // Command is one thing that the state asks the shell to do. An attempt that is
 // outstanding has a Dispatch; after the turn to backward recovery an
 // outstanding action has a CancelTask as well. The outstanding attempt of a
 // step that was settled by an earlier attempt's success has a CancelTask alone.
+// A pivot that is outstanding when the run is asked to turn back has a Dispatch
+// and a Withdraw: nobody may interrupt it, but it need not begin.
 type Command struct {
 	Kind       CommandKind
 	Step       int
@@ -54,6 +57,9 @@ func (s *State) commands(buf []Command, i int, p Phase, t *task) []Command {
 	}
 	if settled || p == Action && s.turned {
 		c.Kind = CancelTask
+		buf = append(buf, c)
+	} else if p == Action && (s.cancelled || s.overdue) && s.wf.Step(i).Pivot {
+		c.Kind = Withdraw
 		buf = append(buf, c)
 	}
 	return buf

@@ -175,7 +175,7 @@ type Expired struct {
 	Sent       bool
 }
 
-// Withdrawn answers a CancelTask command: the attempt had never left the
+// Withdrawn answers a CancelTask or a Withdraw command: the attempt had never left the
 // engine, and will not; it had no effect.
 type Withdrawn struct {
 	Step       int

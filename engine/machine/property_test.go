@@ -286,7 +286,7 @@ func (m *simulation) answer() error {
 		if sent {
 			m.world.ghosts = append(m.world.ghosts, a)
 		}
-	case c.Kind == CancelTask && happens(m.rates.withdrawals), m.lying && happens(5):
+	case c.Kind != Dispatch && happens(m.rates.withdrawals), m.lying && happens(5):
 		in = Withdrawn{a.step, a.phase, a.generation, a.number}
 	default:
 		in = m.world.perform(a, false)

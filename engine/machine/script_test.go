@@ -315,6 +315,8 @@ func (sc *script) summary() string {
 		}
 		if c.Kind == CancelTask {
 			word = "give up " + word
+		} else if c.Kind == Withdraw {
+			word = "hold back " + word
 		} else if in := sc.state.TaskInput(c.Step, c.Phase); !bytes.Equal(in, orNull(sc.state.Input())) {
 			word += " " + string(in)
 		}
