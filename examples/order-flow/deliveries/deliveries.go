@@ -6,6 +6,8 @@ package deliveries
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -94,6 +96,16 @@ func (s *Service) Ship(ctx context.Context, tx *sqlx.Tx, p flow.Parcel) (flow.Sh
 		INSERT INTO shipments (order_id, name, country, carrier, tracking, pieces) VALUES (?, ?, ?, ?, ?, ?)`,
 		p.Order, p.Name, p.Address.Country, out.Carrier, out.Tracking, p.Pieces)
 	return out, err
+}
+
+// Shipment returns the parcel of an order that is with a carrier, if there is one.
+func (s *Service) Shipment(ctx context.Context, order string) (out flow.Shipped, shipped bool, err error) {
+	err = s.db.QueryRowxContext(ctx,
+		`SELECT carrier, tracking FROM shipments WHERE order_id = ? AND NOT recalled`, order).Scan(&out.Carrier, &out.Tracking)
+	if errors.Is(err, sql.ErrNoRows) {
+		return out, false, nil
+	}
+	return out, err == nil, err
 }
 
 type carrier struct{ name, prefix string }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/audit"
+	"github.com/ringmaster-dev/ringmaster/examples/order-flow/deliveries"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/flow"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
@@ -30,6 +31,7 @@ type day struct {
 	ended        int
 	statuses     map[string]int // ended runs by status
 	retries      int            // attempts beyond the first
+	settled      int            // stalled runs that the operator settled
 	took         []time.Duration
 	milestones   []milestone
 }
@@ -50,15 +52,25 @@ func (d *day) after(part float64) <-chan struct{} {
 }
 
 // run places all orders and returns when all have ended.
-func (d *day) run(ctx context.Context, c *client.Client) error {
+func (d *day) run(ctx context.Context, c *client.Client, books *deliveries.Service) error {
 	d.began = time.Now()
 	d.statuses = map[string]int{}
-	report, stop := context.WithCancel(ctx)
-	reported := make(chan struct{})
-	go func() {
-		defer close(reported)
-		d.out.follow(report, d.progress)
-	}()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var aside sync.WaitGroup
+	aside.Go(func() { d.out.follow(ctx, d.progress) })
+	aside.Go(func() {
+		if err := d.operate(ctx, c, books); err != nil {
+			stop(fmt.Errorf("operator: %w", err))
+		}
+	})
+	err := d.placeAll(ctx, c)
+	stop(nil)
+	aside.Wait()
+	return err
+}
+
+func (d *day) placeAll(ctx context.Context, c *client.Client) error {
 	queue := make(chan flow.Order)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -82,10 +94,7 @@ func (d *day) run(ctx context.Context, c *client.Client) error {
 			return nil
 		})
 	}
-	err := group.Wait()
-	stop()
-	<-reported
-	return err
+	return group.Wait()
 }
 
 // shop places one order and waits for its end. The order's id is the run's, so
@@ -145,8 +154,8 @@ func (d *day) summary() string {
 		}
 		return d.took[int(part*float64(len(d.took)-1))].Round(100 * time.Microsecond)
 	}
-	return fmt.Sprintf("speed    median %v, 99 of 100 within %v, longest %v; %d attempts were repeated",
-		at(0.5), at(0.99), at(1), d.retries)
+	return fmt.Sprintf("speed    median %v, 99 of 100 within %v, longest %v; %d attempts were repeated, %d stalled runs settled",
+		at(0.5), at(0.99), at(1), d.retries, d.settled)
 }
 
 // statusesOf asks the orchestrator how every run stands.

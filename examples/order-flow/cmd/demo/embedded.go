@@ -39,7 +39,7 @@ func runEmbedded(ctx, work context.Context, o options, d *day) error {
 		return err
 	}
 	defer orchestrator.stop()
-	workers, err := startWorkers(work, orchestrator.broker, s)
+	workers, err := startWorkers(work, orchestrator.broker, s.staff())
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func runEmbedded(ctx, work context.Context, o options, d *day) error {
 	if err != nil {
 		return err
 	}
-	if err := d.run(work, c); err != nil {
+	if err := d.run(work, c, s.deliveries); err != nil {
 		return errors.Join(err, workers.stop())
 	}
 	if err := workers.stop(); err != nil {
@@ -124,30 +124,38 @@ func startOrchestrator(ctx context.Context, dir string) (*orchestrator, error) {
 	return o, nil
 }
 
-// workers are the three services' workers.
+// post is a worker to be: its service and how it registers its handlers.
+type post struct {
+	service   string
+	register  func(context.Context, *worker.Worker) error
+	workflows []*definitions.Workflow
+}
+
+// staff are the three services' workers. That of the orders brings the workflow.
+func (s *shop) staff() []post {
+	return []post{
+		{"orders", s.orders.Register, []*definitions.Workflow{flow.OrderFlow.Workflow}},
+		{"payments", s.payments.Register, nil},
+		{"deliveries", s.deliveries.Register, nil},
+	}
+}
+
+// workers are those that run in this process.
 type workers struct {
 	cancel context.CancelFunc
 	group  *errgroup.Group
 }
 
-func startWorkers(ctx context.Context, b broker.Broker, s *shop) (*workers, error) {
+func startWorkers(ctx context.Context, b broker.Broker, posts []post) (*workers, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ws := &workers{cancel: cancel, group: new(errgroup.Group)}
-	for _, svc := range []struct {
-		name      string
-		register  func(context.Context, *worker.Worker) error
-		workflows []*definitions.Workflow
-	}{
-		{"orders", s.orders.Register, []*definitions.Workflow{flow.OrderFlow.Workflow}},
-		{"payments", s.payments.Register, nil},
-		{"deliveries", s.deliveries.Register, nil},
-	} {
-		w, err := worker.New(worker.Config{Broker: b, Name: svc.name + "-1", Service: svc.name, Workflows: svc.workflows})
+	for _, p := range posts {
+		w, err := worker.New(worker.Config{Broker: b, Name: p.service + "-1", Service: p.service, Workflows: p.workflows})
 		if err == nil {
-			err = svc.register(ctx, w)
+			err = p.register(ctx, w)
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("service %s: %w", svc.name, err), ws.stop())
+			return nil, errors.Join(fmt.Errorf("service %s: %w", p.service, err), ws.stop())
 		}
 		ws.group.Go(func() error { return w.Run(ctx) })
 	}

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/examples/order-flow/flow"
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
 func defaults(t *testing.T) options {
@@ -38,6 +41,61 @@ func TestDayInSeparateProcesses(t *testing.T) {
 			t.Logf("%s:\n%s", filepath.Base(name), text)
 		}
 		t.Fatal(err)
+	}
+}
+
+// TestStalledRunsAreSettledFromTheBooks has a delivery service that never knows
+// whether it has handed a parcel over.
+func TestStalledRunsAreSettledFromTheBooks(t *testing.T) {
+	o := defaults(t)
+	if err := os.Mkdir(o.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDay(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.orders = d.orders[:40]
+	s, err := openShop(t.Context(), o.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.close() }()
+	orchestrator, err := startOrchestrator(t.Context(), o.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer orchestrator.stop()
+	staff := s.staff()
+	staff[2].register = func(_ context.Context, w *worker.Worker) error {
+		worker.Handle(w, flow.Ship, func(ctx context.Context, p flow.Parcel) (flow.Shipped, error) {
+			if tx, err := s.deliveries.DB().BeginTxx(ctx, nil); err == nil {
+				if _, err := s.deliveries.Ship(ctx, tx, p); err != nil {
+					_ = tx.Rollback()
+				} else {
+					_ = tx.Commit()
+				}
+			}
+			return flow.Shipped{}, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: "lost_track"}
+		})
+		return nil
+	}
+	workers, err := startWorkers(t.Context(), orchestrator.broker, staff)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newClient(orchestrator.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.run(t.Context(), c, s.deliveries), workers.stop()); err != nil {
+		t.Fatal(err)
+	}
+	if err := auditWith(t.Context(), c, d, s); err != nil {
+		t.Error(err)
+	}
+	if d.settled < 20 || d.statuses["succeeded"] < 20 || d.statuses["compensated"] < 1 {
+		t.Errorf("%d runs settled, ended %v", d.settled, d.statuses)
 	}
 }
 

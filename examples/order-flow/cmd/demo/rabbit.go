@@ -50,9 +50,7 @@ func runRabbit(ctx context.Context, o options, d *day) error {
 	if err != nil {
 		return err
 	}
-	if err := s.close(); err != nil {
-		return err
-	}
+	defer func() { _ = s.close() }()
 	sys, err := newSystem(o, d)
 	if err != nil {
 		return err
@@ -61,7 +59,7 @@ func runRabbit(ctx context.Context, o options, d *day) error {
 	if err := sys.startAll(ctx); err != nil {
 		return err
 	}
-	if err := sys.day(ctx); err != nil {
+	if err := sys.day(ctx, s.deliveries); err != nil {
 		return err
 	}
 	statuses, err := statusesOf(ctx, sys.client)
@@ -71,10 +69,6 @@ func runRabbit(ctx context.Context, o options, d *day) error {
 	if err := sys.stopAll(); err != nil {
 		return err
 	}
-	if s, err = openShop(ctx, o.dir); err != nil {
-		return err
-	}
-	defer func() { _ = s.close() }()
 	if err := d.audit(ctx, s.books(), statuses); err != nil {
 		return err
 	}
@@ -179,7 +173,7 @@ func (sys *system) startAll(ctx context.Context) error {
 }
 
 // day runs the day, with the kills on the way.
-func (sys *system) day(ctx context.Context) error {
+func (sys *system) day(ctx context.Context, books *deliveries.Service) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	kills := make(chan error, 1)
@@ -190,7 +184,7 @@ func (sys *system) day(ctx context.Context) error {
 		}
 		kills <- err
 	}()
-	if err := sys.d.run(ctx, sys.client); err != nil {
+	if err := sys.d.run(ctx, sys.client, books); err != nil {
 		return err
 	}
 	return <-kills
