@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -180,7 +179,7 @@ func receive[T any](f *fixture, c <-chan T, what string) T {
 	}
 }
 
-// publish publishes, again and again while the broker is not available.
+// publish publishes and has it succeed.
 func (f *fixture) publish(c broker.Conn, msgs ...broker.Message) {
 	f.Helper()
 	if err := c.Publish(f.ctx, msgs...); err != nil {
@@ -209,7 +208,6 @@ func bodies(ds []broker.Delivery) []string {
 // states records the changes of a Conn's condition.
 type states struct {
 	f  *fixture
-	mu sync.Mutex
 	ch chan broker.State
 }
 

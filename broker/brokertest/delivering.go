@@ -369,9 +369,15 @@ func closeBusy(f *fixture) {
 	}
 	closed.Store(true)
 	wg.Wait()
+	afterClose(f, c)
+}
+
+// afterClose checks that a closed Conn says so.
+func afterClose(f *fixture, c broker.Conn) {
 	if s := c.State(); s != broker.StateDisconnected {
 		f.Errorf("the state after Close is %d", s)
 	}
+	m := to(f.name("q"), "x")
 	_, suberr := c.Subscribe(f.ctx, broker.Subscription{Queue: "q", Kind: broker.Exclusive, Handler: func(broker.Delivery) {}})
 	for what, err := range map[string]error{
 		"Publish": c.Publish(f.ctx, m), "PublishConfirmed": c.PublishConfirmed(f.ctx, m),

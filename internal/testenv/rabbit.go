@@ -232,7 +232,28 @@ func (r *Rabbit) Kill() error {
 
 // Pause freezes the node, as a machine that swaps or a virtual machine that is
 // moved does: its connections stay and nothing answers. Resume ends that.
-func (r *Rabbit) Pause() error { return r.send(syscall.SIGSTOP) }
+// It returns when every thread of the node stands still (where /proc tells).
+func (r *Rabbit) Pause() error {
+	if err := r.send(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	return poll(ctx, nil, func() error {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.node.ServerPID))
+		for _, t := range threads {
+			b, err := os.ReadFile(t)
+			if err != nil {
+				continue // a thread that has ended
+			}
+			// The state follows the name, which is in parentheses.
+			if _, state, ok := strings.Cut(string(b), ") "); ok && !strings.HasPrefix(state, "T") {
+				return errors.New("the node still runs")
+			}
+		}
+		return nil
+	})
+}
 
 // Resume wakes a node that was paused.
 func (r *Rabbit) Resume() error { return r.send(syscall.SIGCONT) }
