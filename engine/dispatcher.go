@@ -21,10 +21,10 @@ type class struct {
 	key     classKey
 	members []*peer    // workers that take such tasks now, in the ring's order
 	ring    *ring.Ring // over members
-	waiting fifo
+	waiting backlog
 	// strict queues hold what must go to one worker only, until it has credit
 	// or the ring changes (placement Ring).
-	strict map[*peer]*fifo
+	strict map[*peer]*backlog
 	whole  int // entries waiting that hold their task
 }
 
@@ -104,7 +104,7 @@ func (d *dispatcher) class(step *definitions.Step, phase machine.Phase) *class {
 	defer d.mu.Unlock()
 	c := d.classes[key]
 	if c == nil {
-		c = &class{key: key, ring: &ring.Ring{}, strict: map[*peer]*fifo{}}
+		c = &class{key: key, ring: &ring.Ring{}, strict: map[*peer]*backlog{}}
 		d.classes[key] = c
 		d.rebuildAll()
 	}
@@ -148,7 +148,7 @@ func (d *dispatcher) wait(c *class, e entry) {
 		p := c.members[c.ring.Lookup(e.hash)]
 		q := c.strict[p]
 		if q == nil {
-			q = &fifo{}
+			q = &backlog{}
 			c.strict[p] = q
 		}
 		q.push(e)
@@ -267,7 +267,7 @@ func (d *dispatcher) refill(p *peer) {
 	}
 }
 
-func (c *class) take(q *fifo) entry {
+func (c *class) take(q *backlog) entry {
 	e := q.pop()
 	if e.task != nil {
 		c.whole--

@@ -8,7 +8,9 @@ type entry struct {
 	id    protocol.TaskID
 	hash  uint64 // of the routing key
 	since int64  // Unix ms: when the attempt was decided
-	task  *protocol.Task
+	// priority is that of the run, 0 to maxPriority: higher ones go first.
+	priority uint8
+	task     *protocol.Task
 	// doubtful: an earlier incarnation of this orchestrator may have sent the
 	// attempt to a worker that has not said so. That it failed at one worker
 	// then does not prove that it had no effect.
@@ -82,9 +84,51 @@ func (q *fifo) remove(id protocol.TaskID) (entry, bool) {
 	return entry{}, false
 }
 
-// drain empties the queue into f.
-func (q *fifo) drain(f func(entry)) {
-	for q.len() > 0 {
-		f(q.pop())
+// maxPriority is the highest priority of a run.
+const maxPriority = 9
+
+// backlog is a queue for each priority; the highest goes first.
+type backlog struct {
+	levels [maxPriority + 1]*fifo
+	length int
+}
+
+func (b *backlog) len() int { return b.length }
+
+func (b *backlog) push(e entry) {
+	q := b.levels[e.priority]
+	if q == nil {
+		q = &fifo{}
+		b.levels[e.priority] = q
+	}
+	q.push(e)
+	b.length++
+}
+
+// pop takes the first entry of the highest priority; there must be one.
+func (b *backlog) pop() entry {
+	b.length--
+	for i := len(b.levels) - 1; ; i-- {
+		if q := b.levels[i]; q != nil && q.len() > 0 {
+			return q.pop()
+		}
+	}
+}
+
+func (b *backlog) remove(id protocol.TaskID) (entry, bool) {
+	for _, q := range b.levels {
+		if q != nil {
+			if e, ok := q.remove(id); ok {
+				b.length--
+				return e, true
+			}
+		}
+	}
+	return entry{}, false
+}
+
+func (b *backlog) drain(f func(entry)) {
+	for b.len() > 0 {
+		f(b.pop())
 	}
 }

@@ -63,7 +63,7 @@ func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	step := r.wf.Step(c.Step)
 	id := taskID(r.row.Ref, c)
 	t := limboTask{timeout: step.Timeout, offer: offer{
-		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli()},
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli(), priority: r.state.Priority()},
 		class: s.eng.dispatcher.class(step, c.Phase),
 	}}
 	if c.Phase == machine.Compensate {

@@ -14,6 +14,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
+	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
 func TestSagaSucceeds(t *testing.T) {
@@ -355,4 +356,64 @@ func TestLongRetriesSleepInTheStore(t *testing.T) {
 	if err != nil || !row.Wake.IsZero() || row.Status != store.StatusCompensated {
 		t.Errorf("the row of the ended run is %+v, %v", row, err)
 	}
+}
+
+func TestHigherPriorityGoesFirst(t *testing.T) {
+	b := definitions.Saga("one").Service("shop")
+	b.Step("pay").Action("pay").NoCompensation("a test")
+	w := newWorld(t, nil)
+	e := w.start()
+	w.register(b.MustBuild())
+	for _, s := range []rest.Start{{ID: "low-1"}, {ID: "low-2"}, {ID: "high", Priority: 9}, {ID: "middle", Priority: 5}} {
+		s.Workflow = "one"
+		w.run(s)
+	}
+	w.eventually("all wait", func() bool {
+		s, err := e.Stats(context.Background())
+		return err == nil && len(s.Waiting) == 1 && s.Waiting[0].Waiting == 4
+	})
+	var order []string
+	done := make(chan struct{})
+	sdk, err := worker.New(worker.Config{Broker: w.broker, Name: "a", Service: "shop", Concurrency: 1, HeartbeatInterval: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sdk.HandleFunc("pay", func(ctx context.Context, _ []byte) ([]byte, error) {
+		if order = append(order, worker.TaskFrom(ctx).RunID); len(order) == 4 {
+			close(done)
+		}
+		return nil, nil
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- sdk.Run(ctx) }()
+	<-done
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if want := []string{"high", "middle", "low-1", "low-2"}; !slices.Equal(order, want) {
+		t.Errorf("tasks went in the order %v, not %v", order, want)
+	}
+	if _, err := e.StartRun(context.Background(), rest.Start{Workflow: "one", Priority: 10}); err == nil {
+		t.Error("a priority out of range is taken")
+	}
+}
+
+func TestCancelHoldsBackAPivotThatNobodyServes(t *testing.T) {
+	w, l := newWorld(t, nil), newLedger()
+	e := w.start()
+	w.register(order())
+	h := shop(l)
+	delete(h, "deliver")
+	w.worker("a", h)
+	id := w.run(rest.Start{Workflow: "order", Input: orderInput})
+	w.eventually("only the pivot is left", func() bool {
+		d, err := e.Run(context.Background(), id)
+		return err == nil && d.Steps[2].State == "waiting"
+	})
+	if _, err := e.Cancel(context.Background(), id, rest.Cancel{}); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(id, "compensated")
 }

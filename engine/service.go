@@ -180,7 +180,7 @@ func (e *Engine) order(ctx context.Context, s *rest.Start) (*startOrder, error) 
 	if err != nil {
 		return nil, err
 	}
-	o := &startOrder{wf: wf, id: s.ID, key: s.Key, tags: s.Tags}
+	o := &startOrder{wf: wf, id: s.ID, key: s.Key, tags: s.Tags, priority: uint8(s.Priority)}
 	if o.input, err = e.compact("input", s.Input); err != nil {
 		return nil, err
 	}
@@ -203,6 +203,9 @@ func (e *Engine) checkStart(s *rest.Start) error {
 	}
 	if err := checkID("key", s.Key, MaxKeyBytes); err != nil {
 		return err
+	}
+	if s.Priority < 0 || s.Priority > maxPriority {
+		return invalid("out_of_range", "priority", "is %d; it must be between 0 and %d", s.Priority, maxPriority)
 	}
 	if len(s.Tags) > e.cfg.Limits.MaxTags {
 		return invalid("too_many_tags", "tags", "at most %d", e.cfg.Limits.MaxTags)

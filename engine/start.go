@@ -23,6 +23,7 @@ type startOrder struct {
 	tags     map[string]string
 	retryOf  string
 	deadline time.Time
+	priority uint8
 	// fresh says that the id was made here, so that no other run can have it.
 	// Otherwise the store had no run of this id at lookedUp.
 	fresh    bool
@@ -91,7 +92,7 @@ func (s *shard) start(o *startOrder) error {
 		},
 	}
 	events, err := r.state.Step(machine.Start{
-		RunID: o.id, Input: o.input, Key: o.key, Deadline: o.deadline, RetryOf: o.retryOf,
+		RunID: o.id, Input: o.input, Key: o.key, Deadline: o.deadline, RetryOf: o.retryOf, Priority: o.priority,
 	}, now)
 	if err != nil {
 		o.reply(rest.Started{}, &Error{Kind: KindInvalid, Code: "start_rejected", Field: "input", Message: err.Error(), Err: err})
@@ -168,7 +169,7 @@ func startedOf(row *store.Run, created bool) rest.Started {
 func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 	step := r.wf.Step(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
-		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli(), task: s.task(r, step, id)},
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli(), priority: r.state.Priority(), task: s.task(r, step, id)},
 		class: s.eng.dispatcher.class(step, c.Phase),
 	})
 	s.alarmQueueTimeout(step, c, id)

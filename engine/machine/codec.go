@@ -34,6 +34,7 @@ const (
 	hasRunID
 	hasKey
 	hasRetryOf
+	hasPriority // usual: 0
 	bitsEnd
 )
 
@@ -91,6 +92,7 @@ func presence(e *Event, before int64) (bits uint64) {
 	set(e.RunID != "", hasRunID)
 	set(e.Key != "", hasKey)
 	set(e.RetryOf != "", hasRetryOf)
+	set(e.Priority != 0, hasPriority)
 	return bits
 }
 
@@ -116,6 +118,9 @@ func appendEvent(buf []byte, e *Event, before int64) []byte {
 	}
 	if bits&hasUntil != 0 {
 		buf = binary.AppendVarint(buf, milli(e.Until)-at)
+	}
+	if bits&hasPriority != 0 {
+		buf = append(buf, e.Priority)
 	}
 	for _, f := range [...]struct {
 		bit  uint64
@@ -197,6 +202,11 @@ func (r *reader) event(e *Event, at int64) int64 {
 			r.fail("field with its usual value")
 		}
 		e.Until = fromMilli(ms)
+	}
+	if bits&hasPriority != 0 {
+		if e.Priority = r.byte(); e.Priority == 0 {
+			r.fail("field with its usual value")
+		}
 	}
 	for _, f := range [...]struct {
 		bit  uint64

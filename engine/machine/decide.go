@@ -126,7 +126,7 @@ func (d *decision) start(in *Start) error {
 		deadline = min(d.now+d.wf.Deadline().Milliseconds(), maxMilli)
 	}
 	d.emit(Event{
-		Kind: RunStarted, Step: -1, RunID: in.RunID, Key: key, RetryOf: in.RetryOf,
+		Kind: RunStarted, Step: -1, RunID: in.RunID, Key: key, RetryOf: in.RetryOf, Priority: in.Priority,
 		Until: fromMilli(deadline), Payload: in.Input,
 	})
 	return nil

@@ -7,7 +7,7 @@ type EventKind uint8
 
 // The kinds of event. The comments name the fields in use beside Seq, At, Kind.
 const (
-	RunStarted       EventKind = iota + 1 // RunID, Key, RetryOf, Until: deadline, Payload: input
+	RunStarted       EventKind = iota + 1 // RunID, Key, RetryOf, Priority, Until: deadline, Payload: input
 	AttemptScheduled                      // Step, Phase, Generation, Attempt, Payload: the task's input if not the default
 	AttemptSucceeded                      // ..., Worker, Payload: output, Late
 	AttemptFailed                         // ..., Worker, Code, Message, Stack, Until: next attempt (zero: none), Late. No effect
@@ -104,4 +104,5 @@ type Event struct {
 	RunID      string
 	Key        string // routing key, if it is not the run id
 	RetryOf    string
+	Priority   uint8
 }

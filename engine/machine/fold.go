@@ -51,7 +51,7 @@ func (s *State) fold(e *Event) {
 	s.at = milli(e.At)
 	switch e.Kind {
 	case RunStarted:
-		s.runID, s.key, s.retryOf = e.RunID, e.Key, e.RetryOf
+		s.runID, s.key, s.retryOf, s.priority = e.RunID, e.Key, e.RetryOf, e.Priority
 		s.input = e.Payload
 		s.created, s.deadline = s.at, milli(e.Until)
 		s.status = Running

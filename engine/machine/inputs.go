@@ -137,6 +137,7 @@ type Start struct {
 	Key      string    // routing key; empty: the workflow's expression, else the run id
 	Deadline time.Time // zero: the workflow's, counted from now
 	RetryOf  string
+	Priority uint8 // tasks of runs with a higher one go first where they wait
 }
 
 // Result is a worker's answer to an attempt.

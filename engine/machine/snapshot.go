@@ -29,6 +29,7 @@ func (s *State) AppendState(b []byte) []byte {
 	b = appendString(b, s.runID)
 	b = appendString(b, s.key)
 	b = appendString(b, s.retryOf)
+	b = append(b, s.priority)
 	b = appendBytes(b, s.input)
 	return s.appendSnapshot(b)
 }
@@ -106,7 +107,7 @@ func (s *State) restore(e *Event) error {
 	}
 	n := State{
 		wf: s.wf, order: s.order,
-		runID: s.runID, key: s.key, retryOf: s.retryOf, input: s.input,
+		runID: s.runID, key: s.key, retryOf: s.retryOf, priority: s.priority, input: s.input,
 		created: s.created, deadline: s.deadline,
 		seq: e.Seq, at: milli(e.At),
 	}

@@ -75,6 +75,7 @@ type State struct {
 
 	// What the first event says.
 	runID, key, retryOf string
+	priority            uint8
 	input               []byte
 	created             int64
 	deadline            int64 // 0: none
@@ -167,6 +168,10 @@ func (s *State) RoutingKey() string {
 	}
 	return s.key
 }
+
+// Priority says before which other runs its tasks go where they wait: higher
+// ones first.
+func (s *State) Priority() uint8 { return s.priority }
 
 // RetryOf is the id of the run that this one retries; or empty.
 func (s *State) RetryOf() string { return s.retryOf }
