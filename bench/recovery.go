@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/client"
+)
+
+// inFlight is how many runs the orchestrator is killed with.
+const inFlight = 500
+
+// measureRecovery kills the orchestrator with runs in flight whose steps take
+// some time, and starts it again at once. The workers live on, as they would.
+func measureRecovery(ctx context.Context, b *bench) error {
+	s, err := newSystem(ctx, b, "recovery")
+	if err != nil {
+		return err
+	}
+	defer s.kill()
+	if err := s.startWorkers(ctx); err != nil {
+		return err
+	}
+	// What has to be loaded once, such as expressions, is loaded.
+	l := &load{s: s, w: slowly}
+	if _, err := l.batch(ctx, inFlight); err != nil {
+		return err
+	}
+	if err := s.settle(ctx, slowly, inFlight, time.Minute); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := l.batch(ctx, inFlight); err != nil {
+		return err
+	}
+	// No run can end before its three steps have taken the least they take.
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Until(began.Add(steps * slowMin * 3 / 4))):
+	}
+	s.daemon.kill()
+	killed := time.Now()
+	s.client.CloseIdleConnections()
+	if err := s.execDaemon(ctx); err != nil {
+		return err
+	}
+	if err := s.settle(ctx, slowly, 2*inFlight, 2*time.Minute); err != nil {
+		return err
+	}
+	first, last, survivors, err := endsSince(ctx, s, began, killed)
+	if err != nil {
+		return err
+	}
+	b.report.set("recovery.resume_ms", ms(first), "ms")
+	b.report.set("recovery.all_ms", ms(last), "ms")
+	b.say("  %d runs were unfinished; the first ended %.0f ms after the start, the last %.0f ms", survivors, ms(first), ms(last))
+	return nil
+}
+
+// endsSince returns how long after a moment the first and the last of the runs
+// ended that were started since another moment, and how many they are.
+func endsSince(ctx context.Context, s *system, started, since time.Time) (first, last time.Duration, n int, err error) {
+	all := 0
+	for run, err := range s.client.All(ctx, client.Filter{Workflow: slowly.name(), Since: started.Truncate(time.Millisecond), Limit: 1000}) {
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		all++
+		if run.Ended == nil || run.Status != slowly.status {
+			return 0, 0, 0, fmt.Errorf("run %s is %s", run.ID, run.Status)
+		}
+		after := run.Ended.Sub(since)
+		if after < 0 {
+			continue
+		}
+		if n++; n == 1 || after < first {
+			first = after
+		}
+		last = max(last, after)
+	}
+	switch {
+	case all != inFlight:
+		err = fmt.Errorf("%d runs are listed, and have to be %d", all, inFlight)
+	case n < inFlight*9/10:
+		err = fmt.Errorf("only %d of %d runs were unfinished at the kill", n, inFlight)
+	case first <= 0:
+		err = errors.New("a run ended before the orchestrator was started")
+	}
+	return first, last, n, err
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+const (
+	rowBytes     = 200
+	rowsInOne    = 100   // of a multi-row insert
+	rowsInBatch  = 1_000 // of the transactions that rows per second are measured with
+	commitsASaga = 4     // between and around three round trips
+)
+
+// table is a database as store/sqlite keeps one, with nothing but a history.
+type rowTable struct {
+	conn               *sqlite3.SQLiteConn
+	begin, commit      driver.Stmt
+	insertOne, insertN driver.Stmt
+	next               int64
+	one, many          []driver.Value
+}
+
+func openTable(path string) (_ *rowTable, err error) {
+	// The settings of store/sqlite. Its checkpoints come from a goroutine of
+	// its own, at the same length of the log as here.
+	pragmas := []string{
+		"page_size = 4096", "busy_timeout = 30000", "journal_mode = WAL", "synchronous = FULL", "fullfsync = ON",
+		"wal_autocheckpoint = 4096", "temp_store = MEMORY", "cache_size = -16384", "journal_size_limit = 67108864",
+	}
+	c, err := (&sqlite3.SQLiteDriver{}).Open("file:" + path + "?mode=rwc&_mutex=no")
+	if err != nil {
+		return nil, err
+	}
+	t := &rowTable{conn: c.(*sqlite3.SQLiteConn)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.conn.Close())
+		}
+	}()
+	for _, p := range pragmas {
+		if _, err := t.conn.Exec("PRAGMA "+p, nil); err != nil {
+			return nil, fmt.Errorf("PRAGMA %s: %w", p, err)
+		}
+	}
+	_, err = t.conn.Exec("CREATE TABLE history (run INTEGER NOT NULL, seq INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, seq)) STRICT, WITHOUT ROWID", nil)
+	if err != nil {
+		return nil, err
+	}
+	const row = "(?, 1, ?)"
+	for to, query := range map[*driver.Stmt]string{
+		&t.begin: "BEGIN IMMEDIATE", &t.commit: "COMMIT",
+		&t.insertOne: "INSERT INTO history VALUES " + row,
+		&t.insertN:   "INSERT INTO history VALUES " + row + strings.Repeat(", "+row, rowsInOne-1),
+	} {
+		if *to, err = t.conn.Prepare(query); err != nil {
+			return nil, err
+		}
+	}
+	data := bytes.Repeat([]byte("event "), rowBytes/6+1)[:rowBytes]
+	t.one = []driver.Value{int64(0), data}
+	for range rowsInOne {
+		t.many = append(t.many, int64(0), data)
+	}
+	return t, nil
+}
+
+func (t *rowTable) close() error {
+	var errs []error
+	for _, s := range []driver.Stmt{t.begin, t.commit, t.insertOne, t.insertN} {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, t.conn.Close())...)
+}
+
+// transaction commits a number of rows: 1 or a multiple of rowsInOne.
+func (t *rowTable) transaction(rows int) error {
+	if _, err := t.begin.Exec(nil); err != nil {
+		return err
+	}
+	insert, values, n := t.insertN, t.many, rowsInOne
+	if rows == 1 {
+		insert, values, n = t.insertOne, t.one, 1
+	}
+	for done := 0; done < rows; done += n {
+		for i := range n {
+			t.next++
+			values[2*i] = t.next
+		}
+		if _, err := insert.Exec(values); err != nil {
+			return err
+		}
+	}
+	_, err := t.commit.Exec(nil)
+	return err
+}
+
+// commits commits for a while and returns how long each took.
+func (t *rowTable) commits(ctx context.Context, rows int, limit time.Duration) (latencies, time.Duration, error) {
+	var each latencies
+	began := time.Now()
+	for last := began; ; {
+		if err := t.transaction(rows); err != nil {
+			return nil, 0, fmt.Errorf("commit %d rows: %w", rows, err)
+		}
+		now := time.Now()
+		each = append(each, now.Sub(last))
+		last = now
+		if now.Sub(began) >= limit {
+			return each, now.Sub(began), nil
+		}
+		if ctx.Err() != nil {
+			return nil, 0, context.Cause(ctx)
+		}
+	}
+}
+
+func measureSQLite(ctx context.Context, b *bench) (err error) {
+	dir := filepath.Join(b.dir, "sqlite")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	t, err := openTable(filepath.Join(dir, "rows.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.close(), os.RemoveAll(dir)) }()
+	if _, _, err := t.commits(ctx, 1, b.d.sqlite/5); err != nil { // warm-up
+		return err
+	}
+	single, took, err := t.commits(ctx, 1, b.d.sqlite)
+	if err != nil {
+		return err
+	}
+	commits := perSecond(int64(len(single)), took)
+	b.report.set("sqlite.commits_per_s", commits, "1/s")
+	b.report.set("sqlite.commit.p50_ms", single.quantile(0.5), "ms")
+	batches, took, err := t.commits(ctx, rowsInBatch, b.d.sqlite)
+	if err != nil {
+		return err
+	}
+	rows := perSecond(int64(len(batches))*rowsInBatch, took)
+	b.report.set("sqlite.rows_per_s", rows, "1/s")
+	b.say("  one row a commit: %.0f/s, p50 %.3f ms; %d rows a commit: %.0f rows/s",
+		commits, single.quantile(0.5), rowsInBatch, rows)
+	if trip, ok := b.report.get("broker.roundtrip.p50_ms"); ok {
+		floor := tripsPerSaga*trip + commitsASaga*single.quantile(0.5)
+		b.report.set("saga.floor.p50_ms", floor, "ms")
+		b.say("  floor of a saga: %d round trips and %d commits are %.2f ms", tripsPerSaga, commitsASaga, floor)
+	}
+	return nil
+}

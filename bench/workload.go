@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	_ "net/http/pprof" // for --pprof-listen
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/worker"
+)
+
+const (
+	service = "bench"
+	steps   = 3
+
+	noop = "bench.noop"
+	fail = "bench.fail" // finally
+	slow = "bench.slow" // takes slowMin to slowMax
+	undo = ".undo"      // follows the task type that it compensates; does nothing
+
+	slowMin, slowMax = 20 * time.Millisecond, 50 * time.Millisecond
+)
+
+// workload is a workflow and how its runs have to end.
+type workload struct {
+	workflow *definitions.Workflow
+	status   string
+}
+
+var (
+	succeeding = workload{saga("bench", noop, noop), "succeeded"}
+	failing    = workload{saga("bench-failing", noop, fail), "compensated"}
+	slowly     = workload{saga("bench-slow", slow, slow), "succeeded"}
+
+	workloads = []workload{succeeding, failing, slowly}
+)
+
+// saga is one of three steps, each with a compensation; the last may differ.
+func saga(name, action, last string) *definitions.Workflow {
+	b := definitions.Saga(name).Service(service)
+	b.Step("reserve").Action(action).Compensation(action + undo)
+	b.Step("charge").Action(action).Compensation(action + undo)
+	b.Step("ship").Action(last).Compensation(last + undo)
+	return b.MustBuild()
+}
+
+func (w workload) name() string { return w.workflow.Name() }
+
+// output is what every handler answers.
+var output = []byte(`{"ok":true}`)
+
+// input is that of every run: an order, as one might be.
+var input = json.RawMessage(`{"order":"o-1000042","customer":"c-20017","currency":"EUR","total":12950,` +
+	`"items":[{"sku":"chair","n":2},{"sku":"table","n":1}]}`)
+
+// payloadBytes is what a succeeded run was given and gave: its input and the
+// outputs of its steps.
+func payloadBytes() int { return len(input) + steps*len(output) }
+
+// start asks for a run under an id such as clients make.
+func (w workload) start() (rest.Start, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return rest.Start{}, err
+	}
+	return rest.Start{Workflow: w.name(), ID: id.String(), Input: input}, nil
+}
+
+func (w workload) starts(n int) ([]rest.Start, error) {
+	out := make([]rest.Start, n)
+	for i := range out {
+		var err error
+		if out[i], err = w.start(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// workerMain is a worker process.
+func workerMain(ctx context.Context, fs *flag.FlagSet, args []string) error {
+	url := fs.String("amqp-url", "", "")
+	namespace := fs.String("namespace", "", "")
+	name := fs.String("name", "", "")
+	concurrency := fs.Int("concurrency", 0, "")
+	prefetch := fs.Int("prefetch", 0, "")
+	pprofListen := fs.String("pprof-listen", "", "")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if *pprofListen != "" {
+		server := &http.Server{Addr: *pprofListen, ReadHeaderTimeout: 5 * time.Second} // the default mux has the profiles
+		defer server.Close()
+		go func() { _ = server.ListenAndServe() }()
+	}
+	broker, err := rabbit.New(rabbit.Config{URLs: []string{*url}})
+	if err != nil {
+		return err
+	}
+	w, err := worker.New(worker.Config{
+		Broker: broker, Namespace: *namespace, Name: *name, Service: service,
+		Concurrency: *concurrency, Prefetch: *prefetch,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	answer := func(context.Context, []byte) ([]byte, error) { return output, nil }
+	for _, t := range []string{noop, noop + undo, fail + undo, slow + undo} {
+		w.HandleFunc(t, answer)
+	}
+	w.HandleFunc(fail, func(context.Context, []byte) ([]byte, error) {
+		return nil, worker.Final("out_of_stock", errors.New("this step always fails"))
+	})
+	w.HandleFunc(slow, func(ctx context.Context, _ []byte) ([]byte, error) {
+		select {
+		case <-time.After(slowMin + rand.N(slowMax-slowMin)):
+			return output, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	return w.Run(ctx)
+}
+
+// profiles are CPU profiles that are being taken.
+type profiles struct {
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	errs []error
+}
+
+// take fetches a CPU profile of so many seconds into a file.
+func (p *profiles) take(ctx context.Context, address, file string, seconds int) {
+	p.wg.Go(func() {
+		err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", address, seconds), file)
+		if err != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.errs = append(p.errs, fmt.Errorf("take the profile %s: %w", file, err))
+		}
+	})
+}
+
+func (p *profiles) wait() error {
+	p.wg.Wait()
+	return errors.Join(p.errs...)
+}
