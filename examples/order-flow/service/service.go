@@ -97,7 +97,11 @@ func run(
 	if err := svc.Register(ctx, w); err != nil {
 		return err
 	}
-	return w.Run(ctx)
+	err = w.Run(ctx)
+	if ctx.Err() != nil && !errors.Is(err, worker.ErrUnclean) {
+		return nil // asked to stop, if only before there was a connection
+	}
+	return err
 }
 
 func serveMetrics(address string, registry *prometheus.Registry, logger *slog.Logger) (stop func(), err error) {

@@ -64,8 +64,17 @@ func (s *screen) follow(ctx context.Context, line func() string) {
 		}
 		s.mu.Lock()
 		s.clear()
-		s.live = line()
+		s.live = s.fit(line())
 		fmt.Fprint(s.w, s.live)
 		s.mu.Unlock()
 	}
+}
+
+// fit cuts a line to the terminal's width: one that wraps cannot be redrawn.
+func (s *screen) fit(line string) string {
+	width, _, err := term.GetSize(int(s.w.Fd()))
+	if err != nil || width < 2 || len(line) < width {
+		return line
+	}
+	return line[:width-1] // it is ASCII
 }
