@@ -74,10 +74,11 @@ type dispatcher struct {
 	marks   map[string]*watermark
 	dirty   []*peer // with something to publish
 	kick    chan struct{}
-	// limbo holds tasks of runs that were recovered, until a worker lists them
-	// or the grace is over.
+	// limbo holds tasks of runs that were recovered, until a worker lists them,
+	// all who may have them have reported, or the grace is over.
 	limbo     map[protocol.TaskID]*limboTask
 	limboEnds time.Duration
+	known     knownWorkers
 	connected bool // to the broker
 }
 
@@ -90,7 +91,7 @@ type limboTask struct {
 func newDispatcher(e *Engine) *dispatcher {
 	return &dispatcher{
 		eng: e, classes: map[classKey]*class{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
-		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, connected: true,
+		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, known: newKnownWorkers(), connected: true,
 	}
 }
 

@@ -135,6 +135,9 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := e.countRuns(ctx); err != nil {
 		return fmt.Errorf("count runs: %w", err)
 	}
+	if err := e.readKnown(ctx); err != nil {
+		return err
+	}
 	if err := e.recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -157,6 +160,7 @@ func (e *Engine) start(ctx context.Context) error {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	e.sayHello()
+	e.dispatcher.releaseUnknown()
 	if e.cfg.RecoveryGrace == 0 {
 		e.dispatcher.sweep()
 	}
@@ -183,6 +187,7 @@ func (e *Engine) launch() {
 	e.commits.Go(e.committer.perform)
 	e.tasks.Go(func() { e.sendLoop(shardCtx) })
 	e.tasks.Go(func() { e.announceLoop(shardCtx) })
+	e.tasks.Go(func() { e.noteLoop(shardCtx) })
 }
 
 // Stop ends the engine gracefully: it takes no more work, makes durable what

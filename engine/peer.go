@@ -28,6 +28,7 @@ type peer struct {
 	batches         bool
 	draining        bool
 	unreachable     bool // its queue is gone; it may come back with another
+	noted           bool // it is in the store's note of workers
 	interval        time.Duration
 	heartbeat       uint64        // sequence number of the last one
 	seen            time.Duration // when that came, by the engine's clock
@@ -44,7 +45,7 @@ type peer struct {
 	turn    int      // which class is next to be given credit
 }
 
-func (p *peer) ready() bool { return !p.draining && !p.unreachable }
+func (p *peer) ready() bool { return p.noted && !p.draining && !p.unreachable }
 
 // free is how many tasks it may be sent.
 func (p *peer) free() int {
@@ -94,8 +95,9 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 		if hb.Leaving {
 			return
 		}
-		p = &peer{id: hb.Worker, out: map[protocol.TaskID]*sent{}}
+		p = &peer{id: hb.Worker, service: hb.Service, out: map[protocol.TaskID]*sent{}}
 		d.peers[hb.Worker] = p
+		d.meet(p)
 		d.eng.log.Info("worker joined", "worker", hb.Worker, "service", hb.Service, "task_types", hb.TaskTypes)
 	} else if hb.Sequence <= p.heartbeat {
 		return
@@ -107,6 +109,7 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 		d.rebuildAll()
 	}
 	d.reconcile(p, hb, moved)
+	d.reported(p)
 	if hb.Leaving {
 		d.forget(p, "left")
 		delete(d.marks, p.id)
@@ -174,7 +177,6 @@ func (d *dispatcher) adopt(p *peer, id protocol.TaskID) {
 		return
 	}
 	delete(d.limbo, id)
-	l.doubtful = false // its result says if it was sent more than once before
 	p.out[id] = &sent{entry: l.entry, class: l.class, queue: p.queue, adopted: true, timeout: l.timeout}
 	if l.cancel {
 		p.cancels = append(p.cancels, id)
@@ -237,6 +239,7 @@ func (d *dispatcher) postLost(id protocol.TaskID, why machine.LossReason, worker
 // elsewhere; the fate of the rest is unknown.
 func (d *dispatcher) forget(p *peer, how string) {
 	delete(d.peers, p.id)
+	d.known.gone[p.id] = d.eng.clock.since()
 	p.unreachable = true
 	d.eng.log.Info("worker gone", "worker", p.id, "service", p.service, "how", how, "tasks", len(p.out))
 	d.rebuildAll()
@@ -270,23 +273,12 @@ func (d *dispatcher) sweep() {
 			delete(d.marks, worker)
 		}
 	}
+	d.dropGone(now)
 	if len(d.limbo) > 0 && now >= d.limboEnds && d.connected {
-		d.endLimbo()
+		d.known.waiting = map[string]map[string]int{}
+		d.release(func(string) bool { return true }, true)
 	}
 	d.wakeSender()
-}
-
-// endLimbo sends recovered tasks that no worker listed.
-func (d *dispatcher) endLimbo() {
-	d.eng.log.Info("recovered tasks are sent again", "tasks", len(d.limbo))
-	for id, l := range d.limbo {
-		if l.cancel {
-			d.postLost(id, machine.LostVanished, "")
-		} else {
-			d.place(l.class, l.entry)
-		}
-	}
-	d.limbo = map[protocol.TaskID]*limboTask{}
 }
 
 // recovered takes tasks that may be at a worker already.
@@ -294,7 +286,6 @@ func (d *dispatcher) recovered(tasks []limboTask) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range tasks {
-		tasks[i].doubtful = true
 		d.limbo[tasks[i].id] = &tasks[i]
 	}
 }

@@ -190,10 +190,15 @@ func (e *Engine) onReturn(m broker.Message) {
 func (e *Engine) announceLoop(ctx context.Context) {
 	tick := time.NewTicker(e.cfg.HeartbeatInterval)
 	defer tick.Stop()
+	again := time.NewTimer(secondHello)
+	defer again.Stop()
 	for {
 		select {
 		case <-tick.C:
 		case <-e.hello:
+			e.announce(ctx, protocol.Announcement{Hello: true})
+			continue
+		case <-again.C:
 			e.announce(ctx, protocol.Announcement{Hello: true})
 			continue
 		case <-ctx.Done():

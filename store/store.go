@@ -203,6 +203,12 @@ type Store interface {
 	// Workflows lists every version of every workflow, by name, newest first.
 	Workflows(ctx context.Context) ([]WorkflowInfo, error)
 
+	// SetNote durably keeps a small value under a name, in place of the one
+	// before: what an orchestrator wants to find again at its next start.
+	SetNote(ctx context.Context, name string, value []byte) error
+	// Note returns the value kept under a name; nil if there is none.
+	Note(ctx context.Context, name string) ([]byte, error)
+
 	// Check verifies that the store answers and is sound, for `doctor` and
 	// readiness. It is cheap.
 	Check(ctx context.Context) error

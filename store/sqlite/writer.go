@@ -43,7 +43,9 @@ func newWriter(path string, more []string) (*writer, error) {
 		"fullfsync = ON", // on macOS fsync alone does not reach the disk
 		"wal_autocheckpoint = 0",
 		"temp_store = MEMORY",
-		"cache_size = -16384",
+		// 16 MB. At each commit SQLite walks its cache's hash table, whose size
+		// is the power of two above this number of pages.
+		"cache_size = 4000",
 		"journal_size_limit = 67108864",
 	}, more...)
 	c, err := openConn(dsn(path, "rw", "&_mutex=no"), pragmas...)

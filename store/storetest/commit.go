@@ -153,7 +153,7 @@ func roundTrip(b *rig) {
 		func(r *store.Run) { r.Waived, r.Wake, r.RetryOf = true, at(86_400_001), "the one before" },
 		func(r *store.Run) { r.Tags = map[string]string{"a": "", "": "b", "<\"é\n": "' \\ &"} },
 		func(r *store.Run) { r.InputHash = [16]byte{15: 255} },
-		func(r *store.Run) { r.FailedStep, r.Error = "pay", strings.Repeat("E: it's \"broken\" \x00\n", 200) },
+		func(r *store.Run) { r.FailedStep, r.Error = "pay", strings.Repeat("E: it's \"broken\"\n", 200) },
 		func(r *store.Run) { r.ID = strings.Repeat("long", 100) },
 		func(r *store.Run) { r.Ref = store.RefBase(r.Shard+1) - 1 },
 		func(r *store.Run) { r.Created, r.Updated = at(0).AddDate(-100, 0, 0), at(0).AddDate(100, 0, 0) },

@@ -25,6 +25,7 @@ type Model struct {
 	ids       map[string]int64
 	history   map[int64]map[uint64]store.Record
 	workflows []modelWorkflow // in order of registration
+	notes     map[string][]byte
 }
 
 type modelWorkflow struct {
@@ -37,7 +38,22 @@ var _ store.Store = (*Model)(nil)
 // NewModel makes an empty model.
 func NewModel(shards uint32) *Model {
 	return &Model{shards: shards, epochs: map[uint32]uint64{}, runs: map[int64]store.Run{},
-		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}}
+		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{}}
+}
+
+// SetNote implements [store.Store].
+func (m *Model) SetNote(_ context.Context, name string, value []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.notes[name] = append([]byte{}, value...)
+	return nil
+}
+
+// Note implements [store.Store].
+func (m *Model) Note(_ context.Context, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.notes[name], nil
 }
 
 // Shards implements [store.Store].

@@ -40,6 +40,23 @@ var openTests = []test{
 		b.equal("all", after, before)
 		b.equal("run", b.get("a"), r)
 	}},
+	{"a note is there after closing, and replaced by the next", func(b *rig) {
+		note := func() string {
+			v, err := b.s.Note(b.ctx, "n")
+			b.must("reading a note", err)
+			if v == nil {
+				return "none"
+			}
+			return string(v)
+		}
+		b.equal("note", note(), "none")
+		b.must("keeping a note", b.s.SetNote(b.ctx, "n", []byte("one")))
+		b.must("keeping a note", b.s.SetNote(b.ctx, "n", []byte("two")))
+		b.must("keeping another", b.s.SetNote(b.ctx, "m", nil))
+		b.close()
+		b.open()
+		b.equal("note", note(), "two")
+	}},
 	{"the number of shards is fixed and the error names both", func(b *rig) {
 		b.close()
 		s, err := b.db.Open(b.ctx, rigShards+3)

@@ -90,3 +90,9 @@ CREATE TABLE history (
     data BLOB NOT NULL,
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
+
+-- Small values that an orchestrator wants to find again at its next start.
+CREATE TABLE notes (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/protocol"
+)
+
+const (
+	// noteWorkers is where the store keeps which workers may hold tasks.
+	noteWorkers = "workers"
+	// reports is how many heartbeats a worker of before must send before what
+	// it does not list counts as never received: the first may have been
+	// written while a task was still on its way to it.
+	reports = 2
+	// secondHello is when workers are asked for the second.
+	secondHello = 200 * time.Millisecond
+	// goneKept is how long a worker that is gone stays in the note: until what
+	// its loss means for its runs is durable.
+	goneKept = 10 * time.Second
+)
+
+// knownWorkers is which workers may hold tasks, by service: kept in the store,
+// so that after a restart the engine knows whose reports to wait for before it
+// sends recovered tasks again. A worker gets its first task only when it is in
+// the note.
+type knownWorkers struct {
+	now     map[string]string        // worker -> service
+	gone    map[string]time.Duration // since when, by the engine's clock
+	changed chan struct{}
+	// waiting holds the workers of before that have to report, by service, and
+	// how often.
+	waiting map[string]map[string]int
+}
+
+func newKnownWorkers() knownWorkers {
+	return knownWorkers{
+		now: map[string]string{}, gone: map[string]time.Duration{}, changed: make(chan struct{}, 1),
+		waiting: map[string]map[string]int{},
+	}
+}
+
+// readKnown reads who was there before this start.
+func (e *Engine) readKnown(ctx context.Context) error {
+	data, err := e.cfg.Store.Note(ctx, noteWorkers)
+	if err != nil {
+		return fmt.Errorf("read the known workers: %w", err)
+	}
+	before := map[string]string{}
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &before); err != nil {
+			return fmt.Errorf("read the known workers: %w", err)
+		}
+	}
+	d := e.dispatcher
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for worker, service := range before {
+		d.known.now[worker] = service
+		d.known.gone[worker] = 0 // until it is heard of
+		if d.known.waiting[service] == nil {
+			d.known.waiting[service] = map[string]int{}
+		}
+		d.known.waiting[service][worker] = reports
+	}
+	return nil
+}
+
+// meet has a worker noted; it is sent tasks once that is durable.
+func (d *dispatcher) meet(p *peer) {
+	delete(d.known.gone, p.id)
+	if d.known.now[p.id] == p.service {
+		p.noted = true
+		return
+	}
+	d.known.now[p.id] = p.service
+	d.noteChanged()
+}
+
+func (d *dispatcher) noteChanged() {
+	select {
+	case d.known.changed <- struct{}{}:
+	default:
+	}
+}
+
+// noteLoop keeps the note in line with who is there.
+func (e *Engine) noteLoop(ctx context.Context) {
+	d := e.dispatcher
+	for {
+		select {
+		case <-d.known.changed:
+		case <-ctx.Done():
+			return
+		}
+		d.mu.Lock()
+		now := maps.Clone(d.known.now)
+		d.mu.Unlock()
+		data, err := json.Marshal(now)
+		if err == nil {
+			err = e.cfg.Store.SetNote(ctx, noteWorkers, data)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				e.fail(fmt.Errorf("note the known workers: %w", err))
+			}
+			return
+		}
+		d.noted(now)
+	}
+}
+
+// noted lets workers take part that are in the note now.
+func (d *dispatcher) noted(now map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := false
+	for _, p := range d.peers {
+		if !p.noted && now[p.id] == p.service {
+			p.noted, changed = true, true
+		}
+	}
+	if changed {
+		d.rebuildAll()
+		d.wakeSender()
+	}
+}
+
+// dropGone takes workers out of the note that have been gone for long enough.
+func (d *dispatcher) dropGone(now time.Duration) {
+	for worker, since := range d.known.gone {
+		if now-since > goneKept && now > d.limboEnds {
+			delete(d.known.gone, worker)
+			delete(d.known.now, worker)
+			d.noteChanged()
+		}
+	}
+}
+
+// reported counts a worker's heartbeat towards the end of the limbo: once all
+// workers of a service have said what they hold, its other recovered tasks
+// cannot have reached any of them.
+func (d *dispatcher) reported(p *peer) {
+	waiting := d.known.waiting[p.service]
+	if waiting[p.id] == 0 {
+		return
+	}
+	if waiting[p.id]--; waiting[p.id] > 0 {
+		return
+	}
+	if delete(waiting, p.id); len(waiting) == 0 {
+		delete(d.known.waiting, p.service)
+		d.release(func(service string) bool { return service == p.service }, false)
+	}
+}
+
+// releaseUnknown releases the tasks of services that had no worker before.
+func (d *dispatcher) releaseUnknown() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.release(func(service string) bool { return len(d.known.waiting[service]) == 0 }, false)
+	d.wakeSender()
+}
+
+// release takes recovered tasks out of the limbo. They are doubtful if some
+// worker that may have one has not reported.
+func (d *dispatcher) release(ofService func(string) bool, doubtful bool) {
+	var released []*limboTask
+	for id, l := range d.limbo {
+		if ofService(l.class.key.service) {
+			released = append(released, l)
+			delete(d.limbo, id)
+		}
+	}
+	if len(released) == 0 {
+		return
+	}
+	d.eng.log.Info("recovered tasks are sent again", "tasks", len(released), "doubtful", doubtful)
+	for _, l := range released {
+		l.doubtful = doubtful
+		if l.cancel {
+			d.withdrawn(l.entry)
+		} else {
+			d.place(l.class, l.entry)
+		}
+	}
+	if len(d.limbo) == 0 {
+		d.limbo = map[protocol.TaskID]*limboTask{}
+	}
+}
