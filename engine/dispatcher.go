@@ -72,7 +72,8 @@ type dispatcher struct {
 	classes map[classKey]*class
 	peers   map[string]*peer // by worker incarnation
 	marks   map[string]*watermark
-	dirty   []*peer // with something to publish
+	dirty   []*peer  // with something to publish
+	evict   []string // queues of workers that are told to leave
 	kick    chan struct{}
 	// limbo holds tasks of runs that were recovered, until a worker lists them,
 	// all who may have them have reported, or the grace is over.
@@ -231,7 +232,7 @@ func (d *dispatcher) flush() {
 }
 
 func (d *dispatcher) wakeSender() {
-	if len(d.dirty) == 0 {
+	if len(d.dirty)+len(d.evict) == 0 {
 		return
 	}
 	select {

@@ -33,6 +33,7 @@ type metrics struct {
 	shed           *prometheus.CounterVec
 	storeErrors    prometheus.Counter
 	ringRebuilds   prometheus.Counter
+	conflicts      prometheus.Counter
 }
 
 var (
@@ -62,12 +63,13 @@ func newMetrics(e *Engine) *metrics {
 		poison:         prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_poison_messages_total", Help: "Messages that could not be understood; they are in the dead letters queue."}),
 		shed:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ringmaster_starts_shed_total", Help: "Starts refused at a limit."}, []string{"limit"}),
 		storeErrors:    prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_store_errors_total", Help: "Commits that failed, or parts of one."}),
+		conflicts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_worker_conflicts_total", Help: "Workers refused because another has their identity."}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	if reg := e.cfg.Registerer; reg != nil {
 		reg.MustRegister(m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
 			m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
-			m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, gauges{e})
+			m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, gauges{e})
 	}
 	return m
 }

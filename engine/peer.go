@@ -28,6 +28,7 @@ type peer struct {
 	batches         bool
 	draining        bool
 	unreachable     bool // its queue is gone; it may come back with another
+	identity        identity
 	noted           bool // it is in the store's note of workers
 	interval        time.Duration
 	heartbeat       uint64        // sequence number of the last one
@@ -99,12 +100,16 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 		d.peers[hb.Worker] = p
 		d.meet(p)
 		d.eng.log.Info("worker joined", "worker", hb.Worker, "service", hb.Service, "task_types", hb.TaskTypes)
-	} else if hb.Sequence <= p.heartbeat {
+	} else if d.refuses(p, hb) || hb.Sequence <= p.heartbeat {
+		d.wakeSender()
 		return
+	}
+	moved := p.queue != hb.Queue
+	if moved {
+		p.identity.moved(p.queue, p.heartbeat)
 	}
 	p.heartbeat, p.seen, p.interval = hb.Sequence, d.eng.clock.since(), time.Duration(hb.IntervalMS)*time.Millisecond
 	d.raiseFloor(hb.Worker, hb.Floor[d.eng.id])
-	moved := p.queue != hb.Queue
 	if d.describe(p, hb) {
 		d.rebuildAll()
 	}

@@ -80,6 +80,10 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 		buf = append(buf, pc)
 	}
 	d.dirty = d.dirty[:0]
+	for _, queue := range d.evict {
+		buf = append(buf, parcel{peer: &peer{id: queue}, queue: queue, drain: true})
+	}
+	d.evict = nil
 	return buf
 }
 
