@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -129,82 +130,121 @@ func echoMain(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	}
 }
 
-// trips sends tasks to an echo process of its own for a while, or so many if
-// count is not 0, with a number of them on their way.
-func trips(ctx context.Context, b *bench, size int, merge bool, limit time.Duration, count int) (perS float64, each latencies, err error) {
+// pair is a side of the measurement with an echo process on the other.
+type pair struct {
+	*peer
+	echo  *child
+	every int // acknowledgements
+	task  amqp.Publishing
+	tasks string // queue of the echo process
+}
+
+// openPair starts an echo process for a number of tasks on their way.
+func openPair(ctx context.Context, b *bench, size int, merge bool) (*pair, error) {
 	r, err := b.broker(ctx)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	every := min(ackEvery, size)
-	file := b.dir + "/echo.queue"
-	echo, err := spawn(ctx, "echo", b.dir, b.self, true, "echo", "--amqp-url", r.URL, "--queue-file", file,
-		fmt.Sprintf("--ack-every=%d", every), fmt.Sprintf("--merge=%v", merge))
+	p := &pair{every: min(ackEvery, size)}
+	file := filepath.Join(b.dir, "echo.queue")
+	p.echo, err = spawn(ctx, "echo", b.dir, b.self, true, "echo", "--amqp-url", r.URL, "--queue-file", file,
+		fmt.Sprintf("--ack-every=%d", p.every), fmt.Sprintf("--merge=%v", merge))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	defer echo.kill()
 	queue, err := os.ReadFile(file)
-	if err != nil {
-		return 0, nil, err
+	if err == nil {
+		p.tasks = string(queue)
+		p.peer, err = openPeer(r.URL, merge)
 	}
-	p, err := openPeer(r.URL, merge)
 	if err != nil {
-		return 0, nil, err
+		p.echo.kill()
+		return nil, err
+	}
+	p.task = amqp.Publishing{CorrelationId: "0123456789abcdef", ReplyTo: p.queue, Body: make([]byte, bodySize)}
+	return p, nil
+}
+
+func (p *pair) close() {
+	p.peer.close()
+	p.echo.kill()
+}
+
+func (p *pair) request(ctx context.Context) error {
+	return p.out.PublishWithContext(ctx, "", p.tasks, false, false, p.task)
+}
+
+// answer waits for the next result.
+func (p *pair) answer(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-p.echo.exited:
+		return p.echo.ended()
+	case d, ok := <-p.deliveries:
+		if !ok {
+			return errors.New("the broker ended the subscription")
+		}
+		return p.ack(d, p.every)
+	}
+}
+
+// throughput is how many round trips per second there are with a full window.
+func throughput(ctx context.Context, b *bench, length time.Duration) (float64, error) {
+	const rampUp = 300 * time.Millisecond
+	p, err := openPair(ctx, b, window, true)
+	if err != nil {
+		return 0, err
 	}
 	defer p.close()
-	task := amqp.Publishing{CorrelationId: "0123456789abcdef", ReplyTo: p.queue, Body: make([]byte, bodySize)}
-	send := func() error { return p.out.PublishWithContext(ctx, "", string(queue), false, false, task) }
-
-	const rampUp = 300 * time.Millisecond
+	for range window {
+		if err := p.request(ctx); err != nil {
+			return 0, err
+		}
+	}
 	began := time.Now()
-	for range size {
-		if err := send(); err != nil {
-			return 0, nil, err
+	var start time.Time // of the counting
+	for counted := int64(0); ; {
+		if err := p.answer(ctx); err != nil {
+			return 0, err
 		}
-	}
-	var counted int64
-	var start, last time.Time // start is that of the counting
-	last = began
-	for {
-		select {
-		case <-ctx.Done():
-			return 0, nil, context.Cause(ctx)
-		case <-echo.exited:
-			return 0, nil, echo.ended()
-		case d, ok := <-p.deliveries:
-			if !ok {
-				return 0, nil, errors.New("the broker ended the subscription")
-			}
-			now := time.Now()
-			switch {
-			case start.IsZero() && now.Sub(began) >= rampUp:
+		if err := p.request(ctx); err != nil {
+			return 0, err
+		}
+		switch now := time.Now(); {
+		case start.IsZero():
+			if now.Sub(began) >= rampUp {
 				start = now
-			case !start.IsZero():
-				counted++
-				if size == 1 {
-					each = append(each, now.Sub(last))
-				}
-				if count == 0 && now.Sub(start) >= limit || count != 0 && counted >= int64(count) {
-					return perSecond(counted, now.Sub(start)), each, nil
-				}
 			}
-			if err := p.ack(d, every); err != nil {
-				return 0, nil, err
-			}
-			last = time.Now()
-			if err := send(); err != nil {
-				return 0, nil, err
+		default:
+			if counted++; now.Sub(start) >= length {
+				return perSecond(counted, now.Sub(start)), nil
 			}
 		}
 	}
+}
+
+// repeat times an action that is done once at a time. The first tenth does not
+// count.
+func repeat(n int, action func() error) (latencies, error) {
+	each := make(latencies, 0, n)
+	for i := range n + n/10 {
+		began := time.Now()
+		if err := action(); err != nil {
+			return nil, err
+		}
+		if i >= n/10 {
+			each = append(each, time.Since(began))
+		}
+	}
+	return each, nil
 }
 
 // best is the highest of several measurements of round trips per second.
 func best(ctx context.Context, b *bench) (float64, error) {
 	highest := 0.0
 	for i := range b.d.echoRuns {
-		perS, _, err := trips(ctx, b, window, true, b.d.echo, 0)
+		perS, err := throughput(ctx, b, b.d.echo)
 		if err != nil {
 			return 0, err
 		}
@@ -219,7 +259,12 @@ func measureBroker(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	_, each, err := trips(ctx, b, 1, false, 0, b.d.latencies)
+	p, err := openPair(ctx, b, 1, false)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	each, err := repeat(b.d.latencies, func() error { return errors.Join(p.request(ctx), p.answer(ctx)) })
 	if err != nil {
 		return err
 	}
@@ -232,16 +277,56 @@ func measureBroker(ctx context.Context, b *bench) error {
 	return nil
 }
 
+// measureFloor does one at a time what a saga of three steps cannot do without:
+// commit its start, and then three times send a task, get the result and
+// commit that.
+func measureFloor(ctx context.Context, b *bench) (err error) {
+	t, remove, err := newTable(b, "floor")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	p, err := openPair(ctx, b, 1, false)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	each, err := repeat(b.d.light, func() error {
+		err := t.transaction(1)
+		for i := 0; i < tripsPerSaga && err == nil; i++ {
+			err = errors.Join(p.request(ctx), p.answer(ctx), t.transaction(1))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b.report.set("saga.floor.p50_ms", each.quantile(0.5), "ms")
+	b.report.set("saga.floor.p99_ms", each.quantile(0.99), "ms")
+	b.say("  p50 %.2f ms, p99 %.2f ms", each.quantile(0.5), each.quantile(0.99))
+	return nil
+}
+
 // measureBrokerAgain shows how far the machine is the one that the ceiling was
-// measured on.
+// measured on. The better of the two is the ceiling.
 func measureBrokerAgain(ctx context.Context, b *bench) error {
 	perS, err := best(ctx, b)
 	if err != nil {
 		return err
 	}
-	b.report.set("broker.roundtrips_again_per_s", perS, "1/s")
-	if before, ok := b.report.get("broker.roundtrips_per_s"); ok && (perS < 0.8*before || perS > 1.25*before) {
+	r := b.report
+	r.set("broker.roundtrips_again_per_s", perS, "1/s")
+	before, ok := r.get("broker.roundtrips_per_s")
+	if !ok {
+		return nil
+	}
+	if perS < 0.8*before || perS > 1.25*before {
 		b.say("  %.0f round trips/s before, %.0f now: the machine was not the same all the time, so take ratios with care", before, perS)
+	}
+	ceiling := max(perS, before) / tripsPerSaga
+	r.set("saga.ceiling_per_s", ceiling, "1/s")
+	if reached, ok := r.get("saga.per_s"); ok {
+		r.set("saga.ratio_to_ceiling", reached/ceiling, "")
 	}
 	return nil
 }

@@ -152,14 +152,15 @@ func (l *load) snapshot(ctx context.Context) (n snapshot, err error) {
 
 // outcome is what came of a load.
 type outcome struct {
-	perS                                float64 // runs that ended, per second
-	samples                             latencies
-	daemonCPU, workersCPU, brokerCPU, c float64 // CPU seconds per 1,000 runs; c is of this process
+	perS    float64 // runs that ended, per second
+	samples latencies
+	// CPU seconds per 1,000 runs; self is this process, which makes the load.
+	daemonCPU, workersCPU, brokerCPU, selfCPU float64
 }
 
 // window measures between two snapshots, once the load has been on for a
 // while. The load goes on until stop is called.
-func (l *load) window(ctx context.Context, warmUp, length time.Duration, during func(context.Context) error) (o outcome, err error) {
+func (l *load) window(ctx context.Context, warmUp, length time.Duration, during during) (o outcome, err error) {
 	if err := l.pause(ctx, warmUp); err != nil {
 		return o, err
 	}
@@ -168,10 +169,8 @@ func (l *load) window(ctx context.Context, warmUp, length time.Duration, during 
 		return o, err
 	}
 	l.measure.Store(true)
-	err = during(ctx)
-	if err == nil {
-		err = l.pause(ctx, length)
-	}
+	during(ctx)
+	err = l.pause(ctx, length)
 	l.measure.Store(false)
 	if err != nil {
 		return o, err
@@ -190,7 +189,7 @@ func (l *load) window(ctx context.Context, warmUp, length time.Duration, during 
 	return outcome{
 		perS: perSecond(ended, after.at.Sub(before.at)), samples: l.samples,
 		daemonCPU: per1000(before.daemon, after.daemon), workersCPU: per1000(before.workers, after.workers),
-		brokerCPU: per1000(before.broker, after.broker), c: per1000(before.self, after.self),
+		brokerCPU: per1000(before.broker, after.broker), selfCPU: per1000(before.self, after.self),
 	}, nil
 }
 
@@ -214,7 +213,7 @@ func (l *load) pause(ctx context.Context, d time.Duration) error {
 
 // saturate keeps a bounded number of runs under way and measures, then lets
 // them end and checks every one.
-func saturate(ctx context.Context, s *system, w workload, warmUp, length time.Duration, during func(context.Context) error) (outcome, error) {
+func saturate(ctx context.Context, s *system, w workload, warmUp, length time.Duration, during during) (outcome, error) {
 	before, err := s.counts(ctx, w)
 	if err != nil {
 		return outcome{}, err
@@ -241,7 +240,7 @@ func saturate(ctx context.Context, s *system, w workload, warmUp, length time.Du
 // offer starts runs at a fixed rate, whether or not the system keeps up.
 // Latencies count from when a run was due, so that a late start is part of
 // them.
-func offer(ctx context.Context, s *system, w workload, rate float64, warmUp, length time.Duration) (outcome, error) {
+func offer(ctx context.Context, s *system, w workload, rate float64, warmUp, length time.Duration, during during) (outcome, error) {
 	const (
 		tick    = 5 * time.Millisecond
 		behind  = 1024 // requests under way at which the system has lost
@@ -287,7 +286,7 @@ func offer(ctx context.Context, s *system, w workload, rate float64, warmUp, len
 			})
 		}
 	})
-	o, err := l.window(ctx, warmUp, length, nothing)
+	o, err := l.window(ctx, warmUp, length, during)
 	close(stop)
 	work.Wait()
 	if err := errors.Join(err, l.failed()); err != nil {
@@ -296,7 +295,10 @@ func offer(ctx context.Context, s *system, w workload, rate float64, warmUp, len
 	return o, s.settle(ctx, w, before.ended+l.started.Load(), time.Minute)
 }
 
-func nothing(context.Context) error { return nil }
+// during is called when a measurement begins and must not wait.
+type during func(context.Context)
+
+func nothing(context.Context) {}
 
 // oneByOne starts a run, waits for it, and starts the next. The first tenth of
 // them does not count.

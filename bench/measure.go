@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -48,18 +46,10 @@ func measureSaturated(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	var p profiles
-	during := nothing
-	if b.o.profile != "" {
-		during = func(ctx context.Context) error {
-			seconds := max(1, int(min(b.d.saturated, 10*time.Second)/time.Second)-1)
-			p.take(ctx, s.daemonPpr, b.profileFile("orchestrator"), seconds)
-			p.take(ctx, s.workerPpr, b.profileFile("worker"), seconds)
-			return nil
-		}
-	}
-	o, err := saturate(ctx, s, succeeding, b.d.warmUp, b.d.saturated, during)
-	if err := errors.Join(err, p.wait()); err != nil {
+	o, err := b.profiled(ctx, s, "saturated", b.d.saturated, func(during during) (outcome, error) {
+		return saturate(ctx, s, succeeding, b.d.warmUp, b.d.saturated, during)
+	})
+	if err != nil {
 		return err
 	}
 	r := b.report
@@ -72,52 +62,39 @@ func measureSaturated(ctx context.Context, b *bench) error {
 	r.set("orchestrator.cpu_s_per_1000", o.daemonCPU, "s")
 	r.set("workers.cpu_s_per_1000", o.workersCPU, "s")
 	r.set("broker.cpu_s_per_1000", o.brokerCPU, "s")
-	r.set("load.cpu_s_per_1000", o.c, "s")
+	r.set("load.cpu_s_per_1000", o.selfCPU, "s")
 	b.sayOutcome(o)
-	if b.o.profile != "" {
-		return b.showProfiles(ctx)
-	}
 	return nil
 }
 
 func (b *bench) sayOutcome(o outcome) {
 	b.say("  %.0f runs/s, p50 %.1f ms, p99 %.1f ms (%d samples); CPU s per 1,000: orchestrator %.3f, workers %.3f, broker %.3f, load %.3f",
-		o.perS, o.samples.quantile(0.5), o.samples.quantile(0.99), len(o.samples), o.daemonCPU, o.workersCPU, o.brokerCPU, o.c)
-}
-
-func (b *bench) profileFile(name string) string {
-	return filepath.Join(b.o.profile, name+".pprof")
-}
-
-// showProfiles prints where the time went.
-func (b *bench) showProfiles(ctx context.Context) error {
-	for _, name := range []string{"orchestrator", "worker"} {
-		file := b.profileFile(name)
-		top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=60", file).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("go tool pprof: %w\n%s", err, top)
-		}
-		b.say("\n%s: %s\n%s", name, file, top)
-	}
-	return nil
+		o.perS, o.samples.quantile(0.5), o.samples.quantile(0.99), len(o.samples), o.daemonCPU, o.workersCPU, o.brokerCPU, o.selfCPU)
 }
 
 func measureLoad80(ctx context.Context, b *bench) error {
-	rate, ok := b.report.get("saga.per_s")
-	if !ok {
-		return errors.New("what 80 % is of is measured by the phase saturated")
+	rate := b.o.rate
+	if rate == 0 {
+		reached, ok := b.report.get("saga.per_s")
+		if !ok {
+			return errors.New("it needs the phase saturated before it, or --rate")
+		}
+		rate = 0.8 * reached
 	}
 	s, err := b.shared(ctx)
 	if err != nil {
 		return err
 	}
-	o, err := offer(ctx, s, succeeding, 0.8*rate, b.d.warmUp, b.d.load80)
+	o, err := b.profiled(ctx, s, "load80", b.d.load80, func(during during) (outcome, error) {
+		return offer(ctx, s, succeeding, rate, b.d.warmUp, b.d.load80, during)
+	})
 	if err != nil {
 		return err
 	}
 	b.report.set("saga.load80.per_s", o.perS, "1/s")
 	b.report.set("saga.load80.p50_ms", o.samples.quantile(0.5), "ms")
 	b.report.set("saga.load80.p99_ms", o.samples.quantile(0.99), "ms")
+	b.report.set("orchestrator.load80.cpu_s_per_1000", o.daemonCPU, "s")
 	b.sayOutcome(o)
 	return nil
 }

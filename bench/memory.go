@@ -11,16 +11,15 @@ import (
 )
 
 const (
-	// memoryWarmUp runs end before memory is looked at, so that both figures
-	// are of a daemon that has worked.
-	memoryWarmUp    = 2_000
 	startsAtATime   = 64 // connections that start one run a request
 	batchesAtATime  = 4  // of starts, to get to the larger number
 	memoryBatchSize = 500
 )
 
 // measureMemory stops the workers and lets runs gather that nobody carries
-// out.
+// out. Before that, the daemon works at full load for a while, so that what it
+// keeps up to a bound, such as SQLite's page cache, is full in both figures,
+// and the difference between them is what unfinished runs take.
 func measureMemory(ctx context.Context, b *bench) (err error) {
 	s, err := newSystem(ctx, b, "memory")
 	if err != nil {
@@ -30,11 +29,7 @@ func measureMemory(ctx context.Context, b *bench) (err error) {
 	if err := s.startWorkers(ctx); err != nil {
 		return err
 	}
-	l := &load{s: s, w: succeeding}
-	if err := startBatches(ctx, l, memoryWarmUp); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, succeeding, memoryWarmUp, time.Minute); err != nil {
+	if _, err := saturate(ctx, s, succeeding, 0, b.d.warmUp, nothing); err != nil {
 		return err
 	}
 	if err := s.stopWorkers(ctx); err != nil {
@@ -50,7 +45,7 @@ func measureMemory(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	began := time.Now()
-	if err := startBatches(ctx, l, b.d.loaded-b.d.unloaded); err != nil {
+	if err := startBatches(ctx, &load{s: s, w: succeeding}, b.d.loaded-b.d.unloaded); err != nil {
 		return err
 	}
 	perS = perSecond(int64(b.d.loaded-b.d.unloaded), time.Since(began))
@@ -93,6 +88,12 @@ func (b *bench) recordRSS(ctx context.Context, s *system, name string, runs int)
 	}
 	if c.underWay != int64(runs) || len(c.wrong) > 0 {
 		return fmt.Errorf("%d runs are under way, and have to be %d; otherwise %v", c.underWay, runs, c.wrong)
+	}
+	if b.o.profile != "" {
+		file := b.profileFile("orchestrator-heap-" + name)
+		if err := fetch(ctx, "http://"+s.daemonPpr+"/debug/pprof/heap?gc=1", file); err != nil {
+			return err
+		}
 	}
 	b.report.set("orchestrator.rss_mb."+name, mb, "MB")
 	b.say("  %d unfinished runs: %.1f MB, settled after %v", runs, mb, took.Round(time.Second))

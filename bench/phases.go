@@ -24,6 +24,7 @@ type phase struct {
 var phases = []phase{
 	{"broker", "ceiling of the broker: tasks and results with no engine and no store", measureBroker},
 	{"sqlite", "ceiling of the store: rows and commits with nothing around them", measureSQLite},
+	{"floor", "floor of a saga: three round trips and the four commits around them", measureFloor},
 	{"ring", "ring: lookups", measureRing},
 	{"light", "light load: one run at a time", measureLight},
 	{"saturated", "saturation: as many runs as it takes", measureSaturated},
@@ -31,7 +32,7 @@ var phases = []phase{
 	{"history", "size of the database, checkpointed", measureHistory},
 	{"failing", "saturation with sagas that fail at step 3 and are compensated", measureFailing},
 	{"memory", "starts one by one, then memory with 10,000 and 100,000 unfinished runs", measureMemory},
-	{"recovery", "recovery: kill -9 with 500 runs in flight", measureRecovery},
+	{"recovery", "recovery: kill -9 with 500 runs in flight, several times; the worst counts", measureRecovery},
 	{"again", "ceiling of the broker once more: did the machine change?", measureBrokerAgain},
 }
 
@@ -68,6 +69,7 @@ type durations struct {
 	saturated time.Duration
 	load80    time.Duration
 	failing   time.Duration
+	kills     int
 	settle    time.Duration // longest wait for memory to settle
 	unloaded  int           // unfinished runs, fewer and more
 	loaded    int
@@ -77,12 +79,12 @@ func durationsOf(quick bool) durations {
 	d := durations{
 		echo: 3 * time.Second, echoRuns: 3, latencies: 5_000, sqlite: time.Second, light: 2_000,
 		warmUp: 5 * time.Second, saturated: 20 * time.Second, load80: 20 * time.Second, failing: 20 * time.Second,
-		settle: 30 * time.Second, unloaded: 10_000, loaded: 100_000,
+		kills: 3, settle: 30 * time.Second, unloaded: 10_000, loaded: 100_000,
 	}
 	if quick {
 		d.echo, d.echoRuns, d.latencies, d.sqlite, d.light = 2*time.Second, 2, 2_000, 400*time.Millisecond, 500
 		d.warmUp, d.saturated, d.load80, d.failing = 2*time.Second, 6*time.Second, 6*time.Second, 5*time.Second
-		d.settle = 8 * time.Second
+		d.kills, d.settle = 2, 8*time.Second
 	}
 	return d
 }

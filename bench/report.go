@@ -105,7 +105,7 @@ func (r *report) verdict(f figure) (text string, pass, has bool) {
 func (r *report) finish(w io.Writer, path string) error {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
-	t.Style().Options.SeparateRows = false
+	t.Style().Format.Header = text.FormatDefault
 	t.AppendHeader(table.Row{"figure", "value", "unit", "bar", ""})
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight}})
 	missed := 0

@@ -15,13 +15,12 @@ import (
 )
 
 const (
-	rowBytes     = 200
-	rowsInOne    = 100   // of a multi-row insert
-	rowsInBatch  = 1_000 // of the transactions that rows per second are measured with
-	commitsASaga = 4     // between and around three round trips
+	rowBytes    = 200
+	rowsInOne   = 100   // of a multi-row insert
+	rowsInBatch = 1_000 // of the transactions that rows per second are measured with
 )
 
-// table is a database as store/sqlite keeps one, with nothing but a history.
+// rowTable is a database as store/sqlite keeps one, with nothing but a history.
 type rowTable struct {
 	conn               *sqlite3.SQLiteConn
 	begin, commit      driver.Stmt
@@ -124,16 +123,24 @@ func (t *rowTable) commits(ctx context.Context, rows int, limit time.Duration) (
 	}
 }
 
-func measureSQLite(ctx context.Context, b *bench) (err error) {
-	dir := filepath.Join(b.dir, "sqlite")
+// newTable makes a database in a directory of its own, which remove removes.
+func newTable(b *bench, name string) (t *rowTable, remove func() error, err error) {
+	dir := filepath.Join(b.dir, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
+		return nil, nil, err
 	}
-	t, err := openTable(filepath.Join(dir, "rows.db"))
+	if t, err = openTable(filepath.Join(dir, "rows.db")); err != nil {
+		return nil, nil, err
+	}
+	return t, func() error { return errors.Join(t.close(), os.RemoveAll(dir)) }, nil
+}
+
+func measureSQLite(ctx context.Context, b *bench) (err error) {
+	t, remove, err := newTable(b, "sqlite")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.close(), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	if _, _, err := t.commits(ctx, 1, b.d.sqlite/5); err != nil { // warm-up
 		return err
 	}
@@ -152,10 +159,5 @@ func measureSQLite(ctx context.Context, b *bench) (err error) {
 	b.report.set("sqlite.rows_per_s", rows, "1/s")
 	b.say("  one row a commit: %.0f/s, p50 %.3f ms; %d rows a commit: %.0f rows/s",
 		commits, single.quantile(0.5), rowsInBatch, rows)
-	if trip, ok := b.report.get("broker.roundtrip.p50_ms"); ok {
-		floor := tripsPerSaga*trip + commitsASaga*single.quantile(0.5)
-		b.report.set("saga.floor.p50_ms", floor, "ms")
-		b.say("  floor of a saga: %d round trips and %d commits are %.2f ms", tripsPerSaga, commitsASaga, floor)
-	}
 	return nil
 }

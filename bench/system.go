@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -233,26 +232,4 @@ func (s *system) settle(ctx context.Context, w workload, started int64, limit ti
 	}
 	return errors.Join(err, fmt.Errorf("%s: %d runs were started; %d are %s, %d under way, and otherwise %v",
 		w.name(), started, last.ended, w.status, last.underWay, last.wrong))
-}
-
-// fetch stores the answer of a request in a file.
-func fetch(ctx context.Context, url, file string) (err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, res.Status)
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, res.Body)
-	return errors.Join(err, f.Close())
 }

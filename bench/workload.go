@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	_ "net/http/pprof" // for --pprof-listen
 	"os"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -134,28 +132,4 @@ func workerMain(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		}
 	})
 	return w.Run(ctx)
-}
-
-// profiles are CPU profiles that are being taken.
-type profiles struct {
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	errs []error
-}
-
-// take fetches a CPU profile of so many seconds into a file.
-func (p *profiles) take(ctx context.Context, address, file string, seconds int) {
-	p.wg.Go(func() {
-		err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", address, seconds), file)
-		if err != nil {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.errs = append(p.errs, fmt.Errorf("take the profile %s: %w", file, err))
-		}
-	})
-}
-
-func (p *profiles) wait() error {
-	p.wg.Wait()
-	return errors.Join(p.errs...)
 }
