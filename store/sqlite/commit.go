@@ -48,7 +48,7 @@ func (w *writer) commit(parts []store.Part) (errs []error, err error) {
 	}
 	for _, e := range errs {
 		if e != nil {
-			return errs, nil
+			return errs, nil //nolint:nilerr // it is that part's
 		}
 	}
 	return nil, nil

@@ -70,7 +70,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func (p *process) kill() error {
 	select {
 	case <-p.exited:
-		return fmt.Errorf("%s ended by itself (%v); see %s", p.name, p.err, p.log)
+		return fmt.Errorf("%s ended by itself (%w); see %s", p.name, p.err, p.log)
 	default:
 	}
 	if err := p.cmd.Process.Kill(); err != nil {
