@@ -23,7 +23,7 @@ type load struct {
 	w workload
 
 	started atomic.Int64 // runs
-	measure atomic.Bool  // latencies count now
+	measure atomic.Bool  // latencies of runs that start now count
 
 	mu      sync.Mutex
 	samples latencies
@@ -78,15 +78,14 @@ func (l *load) wait(ctx context.Context, id string) error {
 	return nil
 }
 
-// sample waits for a run and counts the time since began, which is what its
-// caller has seen.
-func (l *load) sample(ctx context.Context, id string, began time.Time) error {
-	counts := l.measure.Load()
+// sample waits for a run and, if it counts, keeps the time since began, which
+// is what its caller has seen.
+func (l *load) sample(ctx context.Context, id string, began time.Time, counts bool) error {
 	if err := l.wait(ctx, id); err != nil {
 		return err
 	}
 	took := time.Since(began)
-	if counts && l.measure.Load() {
+	if counts {
 		l.mu.Lock()
 		l.samples = append(l.samples, took)
 		l.mu.Unlock()
@@ -103,13 +102,13 @@ func (l *load) lane(ctx context.Context, size int, stop <-chan struct{}) error {
 			return nil
 		default:
 		}
-		began := time.Now()
+		began, counts := time.Now(), l.measure.Load()
 		runs, err := l.batch(ctx, size)
 		if err != nil {
 			return err
 		}
 		sampled := make(chan error, 1)
-		go func() { sampled <- l.sample(ctx, runs[rand.IntN(size)].ID, began) }()
+		go func() { sampled <- l.sample(ctx, runs[rand.IntN(size)].ID, began, counts) }()
 		if err := errors.Join(l.wait(ctx, runs[size-1].ID), <-sampled); err != nil {
 			return err
 		}
@@ -184,10 +183,8 @@ func (l *load) window(ctx context.Context, warmUp, length time.Duration, during 
 		return o, fmt.Errorf("no run of %s ended in %v", l.w.name(), length)
 	}
 	per1000 := func(from, to float64) float64 { return (to - from) * 1000 / float64(ended) }
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	return outcome{
-		perS: perSecond(ended, after.at.Sub(before.at)), samples: l.samples,
+		perS:      perSecond(ended, after.at.Sub(before.at)),
 		daemonCPU: per1000(before.daemon, after.daemon), workersCPU: per1000(before.workers, after.workers),
 		brokerCPU: per1000(before.broker, after.broker), selfCPU: per1000(before.self, after.self),
 	}, nil
@@ -231,6 +228,7 @@ func saturate(ctx context.Context, s *system, w workload, warmUp, length time.Du
 	o, err := l.window(ctx, warmUp, length, during)
 	close(stop)
 	lanes.Wait()
+	o.samples = l.samples
 	if err := errors.Join(err, l.failed()); err != nil {
 		return o, err
 	}
@@ -276,9 +274,10 @@ func offer(ctx context.Context, s *system, w workload, rate float64, warmUp, len
 			}
 			work.Go(func() {
 				defer func() { <-room }()
+				counts := l.measure.Load()
 				runs, err := l.batch(ctx, size)
 				if err == nil && n%sampled == 0 {
-					err = l.sample(ctx, runs[rand.IntN(size)].ID, due)
+					err = l.sample(ctx, runs[rand.IntN(size)].ID, due, counts)
 				}
 				if err != nil {
 					l.fail(err)
@@ -289,6 +288,7 @@ func offer(ctx context.Context, s *system, w workload, rate float64, warmUp, len
 	o, err := l.window(ctx, warmUp, length, during)
 	close(stop)
 	work.Wait()
+	o.samples = l.samples
 	if err := errors.Join(err, l.failed()); err != nil {
 		return o, err
 	}
@@ -310,7 +310,6 @@ func oneByOne(ctx context.Context, s *system, w workload, n int) (latencies, err
 	l := &load{s: s, w: w}
 	warmUp := n / 10
 	for i := range warmUp + n {
-		l.measure.Store(i >= warmUp)
 		start, err := w.start()
 		if err != nil {
 			return nil, err
@@ -320,7 +319,7 @@ func oneByOne(ctx context.Context, s *system, w workload, n int) (latencies, err
 			return nil, err
 		}
 		l.started.Add(1)
-		if err := l.sample(ctx, start.ID, began); err != nil {
+		if err := l.sample(ctx, start.ID, began, i >= warmUp); err != nil {
 			return nil, err
 		}
 	}

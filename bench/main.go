@@ -34,6 +34,7 @@ import (
 type options struct {
 	bin     string
 	out     string
+	table   string
 	dir     string
 	profile string
 	quick   bool
@@ -56,6 +57,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.bin, "bin", "bin", "`directory` of the programs (make build)")
 	flag.StringVar(&o.out, "out", filepath.Join("bench", "latest.json"), "`file` for the figures; empty for none")
+	flag.StringVar(&o.table, "table", "", "`file` for the table in Markdown")
 	flag.StringVar(&o.dir, "dir", "", "new `directory` for databases and logs, which then stay; default: a temporary one")
 	flag.StringVar(&o.profile, "profile", "", "new `directory` for CPU profiles of the saturated orchestrator and worker")
 	flag.BoolVar(&o.quick, "quick", false, "shorter phases: noisier figures in less than two minutes")
@@ -63,7 +65,7 @@ func main() {
 	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "give up after this time")
 	flag.Float64Var(&o.rate, "rate", 0, "load80: offer so many runs per second instead of 80 % of what was reached")
 	flag.IntVar(&o.load.lanes, "lanes", 16, "saturation: batches of starts in flight")
-	flag.IntVar(&o.load.batch, "batch", 64, "saturation: runs in a batch of starts, at most 1000")
+	flag.IntVar(&o.load.batch, "batch", 32, "saturation: runs in a batch of starts, at most 1000")
 	flag.IntVar(&o.load.workers, "workers", 2, "worker processes")
 	flag.IntVar(&o.load.concurrency, "concurrency", 64, "handlers side by side in a worker")
 	flag.IntVar(&o.load.prefetch, "prefetch", 512, "tasks that may wait in a worker beyond those")
@@ -136,6 +138,7 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%s: %w", p.name, errors.Join(err, context.Cause(ctx)))
 		}
 	}
-	b.say("\nmeasured in %v", time.Since(began).Round(time.Second))
-	return b.report.finish(os.Stdout, o.out)
+	b.say("\nmeasured in %v on %s", time.Since(began).Round(time.Second), machineFacts())
+	b.report.print(os.Stdout)
+	return b.report.write(o.out, o.table)
 }

@@ -101,14 +101,13 @@ func (r *report) verdict(f figure) (text string, pass, has bool) {
 	return text, pass, true
 }
 
-// finish prints the table and writes the file.
-func (r *report) finish(w io.Writer, path string) error {
-	t := table.NewWriter()
+// rows makes the table; missed is how many bars were.
+func (r *report) rows() (t table.Writer, missed int) {
+	t = table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.Style().Format.Header = text.FormatDefault
 	t.AppendHeader(table.Row{"figure", "value", "unit", "bar", ""})
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight}})
-	missed := 0
 	for _, f := range r.figures {
 		bar, pass, has := r.verdict(f)
 		word := ""
@@ -121,20 +120,35 @@ func (r *report) finish(w io.Writer, path string) error {
 		}
 		t.AppendRow(table.Row{f.Name, fmt.Sprint(f.Value), f.Unit, bar, word})
 	}
+	return t, missed
+}
+
+// print shows the table to people.
+func (r *report) print(w io.Writer) {
+	t, missed := r.rows()
 	fmt.Fprintf(w, "\n%s\n", t.Render())
 	if missed > 0 {
 		fmt.Fprintf(w, "%d bars missed. Figures of a machine that does something else besides say little.\n", missed)
 	}
-	if path == "" {
-		return nil
+}
+
+// write writes the figures as JSON and the table as Markdown, where there is a
+// path for them.
+func (r *report) write(figures, markdown string) error {
+	if figures != "" {
+		b, err := json.MarshalIndent(r.figures, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(figures, append(b, '\n'), 0o644); err != nil {
+			return fmt.Errorf("write the figures: %w", err)
+		}
 	}
-	b, err := json.MarshalIndent(r.figures, "", "  ")
-	if err != nil {
-		return err
+	if markdown != "" {
+		t, _ := r.rows()
+		if err := os.WriteFile(markdown, []byte(machineFacts()+"\n\n"+t.RenderMarkdown()+"\n"), 0o644); err != nil {
+			return fmt.Errorf("write the table: %w", err)
+		}
 	}
-	if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the figures: %w", err)
-	}
-	fmt.Fprintln(w, "figures are in", path)
 	return nil
 }
