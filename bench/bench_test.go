@@ -87,18 +87,6 @@ func TestPhasesKeepTheirOrder(t *testing.T) {
 	}
 }
 
-func TestOwnCPUAndMemoryCanBeRead(t *testing.T) {
-	spin := time.Now()
-	for time.Since(spin) < 30*time.Millisecond { //nolint:revive // uses CPU time
-	}
-	if cpu, err := cpuSeconds(selfPID); err != nil || cpu <= 0 {
-		t.Errorf("CPU seconds: %v, %v", cpu, err)
-	}
-	if mb, err := rssMB(selfPID); err != nil || mb < 1 {
-		t.Errorf("resident memory: %v MB, %v", mb, err)
-	}
-}
-
 // The store's ceiling is that of its own settings.
 func TestRowsAreCommittedSynchronously(t *testing.T) {
 	table, err := openTable(filepath.Join(t.TempDir(), "rows.db"))

@@ -95,7 +95,11 @@ func (c *child) pid() int { return c.cmd.Process.Pid }
 func (c *child) ended() error {
 	b, _ := os.ReadFile(c.log)
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return fmt.Errorf("%s ended by itself (%v); its log ends with\n%s", c.name, c.err, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+	how := c.err
+	if how == nil {
+		how = errors.New("exit status 0")
+	}
+	return fmt.Errorf("%s ended by itself: %w; its log ends with\n%s", c.name, how, strings.Join(lines[max(0, len(lines)-15):], "\n"))
 }
 
 // alive is an error once the child has ended.

@@ -104,7 +104,6 @@ type bench struct {
 	report *report
 	rabbit *testenv.Rabbit
 	sys    *system // what the phases on ordinary load share
-	dirs   int     // of systems, for their names
 }
 
 func newBench(o options) (*bench, error) {

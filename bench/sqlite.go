@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,10 +24,10 @@ const (
 // rowTable is a database as store/sqlite keeps one, with nothing but a history.
 type rowTable struct {
 	conn               *sqlite3.SQLiteConn
-	begin, commit      driver.Stmt
-	insertOne, insertN driver.Stmt
+	begin, commit      *sqlite3.SQLiteStmt
+	insertOne, insertN *sqlite3.SQLiteStmt
 	next               int64
-	one, many          []driver.Value
+	one, many          []driver.NamedValue
 }
 
 func openTable(path string) (_ *rowTable, err error) {
@@ -56,26 +57,28 @@ func openTable(path string) (_ *rowTable, err error) {
 		return nil, err
 	}
 	const row = "(?, 1, ?)"
-	for to, query := range map[*driver.Stmt]string{
+	for to, query := range map[**sqlite3.SQLiteStmt]string{
 		&t.begin: "BEGIN IMMEDIATE", &t.commit: "COMMIT",
 		&t.insertOne: "INSERT INTO history VALUES " + row,
 		&t.insertN:   "INSERT INTO history VALUES " + row + strings.Repeat(", "+row, rowsInOne-1),
 	} {
-		if *to, err = t.conn.Prepare(query); err != nil {
+		stmt, err := t.conn.Prepare(query)
+		if err != nil {
 			return nil, err
 		}
+		*to = stmt.(*sqlite3.SQLiteStmt)
 	}
 	data := bytes.Repeat([]byte("event "), rowBytes/6+1)[:rowBytes]
-	t.one = []driver.Value{int64(0), data}
-	for range rowsInOne {
-		t.many = append(t.many, int64(0), data)
+	for i := range rowsInOne {
+		t.many = append(t.many, driver.NamedValue{Ordinal: 2*i + 1}, driver.NamedValue{Ordinal: 2*i + 2, Value: data})
 	}
+	t.one = slices.Clone(t.many[:2])
 	return t, nil
 }
 
 func (t *rowTable) close() error {
 	var errs []error
-	for _, s := range []driver.Stmt{t.begin, t.commit, t.insertOne, t.insertN} {
+	for _, s := range []*sqlite3.SQLiteStmt{t.begin, t.commit, t.insertOne, t.insertN} {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(append(errs, t.conn.Close())...)
@@ -83,7 +86,8 @@ func (t *rowTable) close() error {
 
 // transaction commits a number of rows: 1 or a multiple of rowsInOne.
 func (t *rowTable) transaction(rows int) error {
-	if _, err := t.begin.Exec(nil); err != nil {
+	ctx := context.Background() // one that can end costs a goroutine a statement
+	if _, err := t.begin.ExecContext(ctx, nil); err != nil {
 		return err
 	}
 	insert, values, n := t.insertN, t.many, rowsInOne
@@ -93,13 +97,13 @@ func (t *rowTable) transaction(rows int) error {
 	for done := 0; done < rows; done += n {
 		for i := range n {
 			t.next++
-			values[2*i] = t.next
+			values[2*i].Value = t.next
 		}
-		if _, err := insert.Exec(values); err != nil {
+		if _, err := insert.ExecContext(ctx, values); err != nil {
 			return err
 		}
 	}
-	_, err := t.commit.Exec(nil)
+	_, err := t.commit.ExecContext(ctx, nil)
 	return err
 }
 
