@@ -38,9 +38,12 @@ type Engine struct {
 	unfinished       atomic.Int64
 	starting         atomic.Int64
 	hello            chan struct{}
+	letters          chan struct{} // slots for dead letters on their way
 
 	background context.Context // ends with the engine; for reads that serve no caller
 	end        context.CancelFunc
+	requests   context.Context // ends when the engine begins to stop
+	endRequest context.CancelFunc
 	tasks      sync.WaitGroup // goroutines other than the committer
 	commits    sync.WaitGroup
 	stopShards context.CancelFunc
@@ -69,10 +72,11 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, id: cfg.Node + "-" + uuid.NewString()[:8], clock: newClock(), waiters: newWaiters(),
-		hello: make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}),
+		hello: make(chan struct{}, 1), letters: make(chan struct{}, 16), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	e.log = cfg.Logger.With("orchestrator", e.id)
 	e.background, e.end = context.WithCancel(context.Background())
+	e.requests, e.endRequest = context.WithCancel(e.background)
 	e.metrics = newMetrics(e)
 	e.workflows = newWorkflows(e)
 	e.dispatcher = newDispatcher(e)
@@ -218,6 +222,7 @@ func (e *Engine) stop(ctx context.Context) {
 			e.log.Warn("subscription not stopped", "error", err)
 		}
 	}
+	e.endRequest() // those under way go back to the queue
 	if e.conn != nil && e.stopShards != nil {
 		e.announce(ctx, protocol.Announcement{Leaving: true})
 		e.stopShards()

@@ -131,6 +131,9 @@ func (d *dispatcher) describe(p *peer, hb *protocol.Heartbeat) bool {
 	changed := p.queue != hb.Queue || p.draining != draining || p.unreachable || p.weight != hb.Weight ||
 		p.name != hb.Name || p.service != hb.Service || !slices.Equal(p.types, hb.TaskTypes)
 	p.name, p.queue, p.service, p.rel, p.types = hb.Name, hb.Queue, hb.Service, hb.Release, hb.TaskTypes
+	if p.unreachable { // what was held back can go
+		d.mark(p)
+	}
 	p.weight, p.credit, p.capacity, p.draining, p.unreachable = hb.Weight, hb.Credit, hb.Capacity, draining, false
 	p.batches = slices.Contains(hb.Capabilities, protocol.CapabilityBatch)
 	return changed
@@ -320,6 +323,11 @@ func (d *dispatcher) returned(queue string, ids []protocol.TaskID) {
 			p.unreachable = true
 			d.eng.log.Warn("worker unreachable", "worker", p.id, "service", p.service)
 			d.rebuildAll()
+			for _, s := range p.out {
+				if s.seq == 0 && !s.adopted {
+					d.move(p, s)
+				}
+			}
 		}
 		for _, id := range ids {
 			if s := p.out[id]; s != nil && s.queue == queue {

@@ -68,7 +68,7 @@ func (e *Engine) onResults(dl broker.Delivery) {
 			continue
 		}
 		e.metrics.result(r)
-		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, settled: settled, input: machine.Result{
+		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, runID: r.RunID, settled: settled, input: machine.Result{
 			Step: int(r.Step), Phase: machine.Phase(r.Phase), Generation: r.Generation, Attempt: r.Attempt,
 			Outcome: machine.Outcome(r.Outcome), Retryable: r.Retryable, Code: r.Code, Message: r.Message,
 			Stack: r.Stack, Worker: r.Worker, Output: r.Payload,
@@ -242,9 +242,14 @@ func (e *Engine) deadLetter(m *broker.Message, source string, reason error) {
 func (e *Engine) keepLetter(letter broker.Message, reason error) {
 	e.metrics.poison.Inc()
 	e.log.Warn("poison message", "reason", reason)
-	ctx, cancel := context.WithTimeout(e.background, 10*time.Second)
-	defer cancel()
-	if err := e.conn.PublishConfirmed(ctx, letter); err != nil {
-		e.log.Error("poison message not kept", "error", err)
-	}
+	// Not in the way of good messages; but not without bound either.
+	e.letters <- struct{}{}
+	e.tasks.Go(func() {
+		defer func() { <-e.letters }()
+		ctx, cancel := context.WithTimeout(e.background, 10*time.Second)
+		defer cancel()
+		if err := e.conn.PublishConfirmed(ctx, letter); err != nil {
+			e.log.Error("poison message not kept", "error", err)
+		}
+	})
 }

@@ -28,7 +28,7 @@ func (e *Engine) onRequest(dl broker.Delivery) {
 	}
 	// Requests are independent of each other, so they share commits.
 	e.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(e.background, requestTimeout)
+		ctx, cancel := context.WithTimeout(e.requests, requestTimeout)
 		defer cancel()
 		switch err := e.carryOut(ctx, &req); {
 		case err == nil:

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"time"
 	"unicode"
@@ -201,6 +203,9 @@ func (e *Engine) checkStart(s *rest.Start) error {
 	if err := checkID("id", s.ID, MaxIDBytes); err != nil {
 		return err
 	}
+	if strings.Contains(s.ID, " ") {
+		return invalid("spaces", "id", "must not contain spaces")
+	}
 	if err := checkID("key", s.Key, MaxKeyBytes); err != nil {
 		return err
 	}
@@ -273,7 +278,7 @@ func Problem(err error) *rest.Problem {
 	status := map[Kind]int{
 		KindInvalid: 422, KindNotFound: 404, KindConflict: 409, KindTooLarge: 413, KindOverloaded: 429, KindUnavailable: 503,
 	}[own.Kind]
-	p := &rest.Problem{Title: own.Code, Status: status, Detail: own.Error(), Code: own.Code}
+	p := &rest.Problem{Title: http.StatusText(status), Status: status, Detail: own.Error(), Code: own.Code}
 	if own.Field != "" {
 		p.Errors = []rest.FieldError{{Location: own.Field, Message: own.Message}}
 	}
@@ -353,12 +358,16 @@ func (e *Engine) retryEnded(ctx context.Context, row store.Run, input []byte, s 
 	if row.Status == store.StatusSucceeded || row.Status == store.StatusCommitted {
 		return rest.Run{}, &Error{Kind: KindConflict, Code: "run_succeeded", Message: "the run has succeeded", Hint: "start a new run instead"}
 	}
+	r, err := e.folded(ctx, row)
+	if err != nil {
+		return rest.Run{}, err
+	}
 	if input == nil {
-		r, err := e.folded(ctx, row)
-		if err != nil {
-			return rest.Run{}, err
-		}
 		input = r.state.Input()
+	}
+	key := row.Key
+	if key == row.ID { // it had none of its own
+		key = ""
 	}
 	if s.ID == "" {
 		s.ID = uuid.Must(uuid.NewV7()).String()
@@ -368,7 +377,7 @@ func (e *Engine) retryEnded(ctx context.Context, row store.Run, input []byte, s 
 		err     error
 	}
 	done := make(chan answer, 1)
-	orders, err := e.prepare(ctx, []rest.Start{{Workflow: row.Workflow, ID: s.ID, Input: input, Key: row.Key, Tags: row.Tags}},
+	orders, err := e.prepare(ctx, []rest.Start{{Workflow: row.Workflow, ID: s.ID, Input: input, Key: key, Priority: int(r.state.Priority()), Tags: row.Tags}},
 		func(_ int, st rest.Started, err error) { done <- answer{st, err} })
 	if err != nil {
 		return rest.Run{}, err

@@ -25,6 +25,7 @@ const (
 // message is one thing for a shard to do; which, is told by the field set.
 type message struct {
 	ref     int64
+	runID   string                 // of a result: whose it is; checked, since a store may be made anew
 	input   machine.Input          // something happened to run ref
 	settled settledResult          // input is this result of a worker
 	start   *startOrder            // a new run
@@ -62,7 +63,7 @@ func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 	}
 }
 
-// loop runs until ctx ends; what was taken by then has been handed to the
+// loop runs until ctx ends; what had come by then has been handed to the
 // committer.
 func (s *shard) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
@@ -82,27 +83,36 @@ func (s *shard) loop(ctx context.Context) error {
 			}
 		}
 		timer.Reset(s.nextAlarm())
+		stopping := false
 		select {
 		case <-s.inbox.wake:
 		case <-timer.C:
 		case <-ctx.Done():
-			return nil
+			stopping = true
 		}
 		batch = s.inbox.take(batch)
-		if err := s.prefetch(batch); err != nil {
+		if err := s.round(batch); err != nil || stopping {
 			return err
 		}
-		for i := range batch {
-			if err := s.handle(&batch[i]); err != nil {
-				return err
-			}
-		}
-		if err := s.fireAlarms(); err != nil {
-			return err
-		}
-		s.submit()
-		s.tidy()
 	}
+}
+
+// round handles what has come, and hands it to the committer.
+func (s *shard) round(batch []message) error {
+	if err := s.prefetch(batch); err != nil {
+		return err
+	}
+	for i := range batch {
+		if err := s.handle(&batch[i]); err != nil {
+			return err
+		}
+	}
+	if err := s.fireAlarms(); err != nil {
+		return err
+	}
+	s.submit()
+	s.tidy()
+	return nil
 }
 
 // nextAlarm is how long the shard may sleep.
@@ -203,6 +213,10 @@ func (s *shard) handle(m *message) error {
 	}
 	if m.settled.worker != "" {
 		s.effects.settled = append(s.effects.settled, m.settled)
+	}
+	if r != nil && m.runID != "" && m.runID != r.row.ID {
+		s.eng.log.Warn("result of a run that this store does not have", "run", m.runID)
+		return nil
 	}
 	if r == nil {
 		if m.reply != nil {

@@ -254,12 +254,18 @@ func (d *dispatcher) workers() []rest.Worker {
 	return out
 }
 
-// DrainWorker asks a worker to finish what it runs and to leave.
+// DrainWorker asks a worker, by its id or its name, to finish what it runs and
+// to leave.
 func (e *Engine) DrainWorker(_ context.Context, id string) error {
 	d := e.dispatcher
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.peers[id]
+	for _, named := range d.sortedPeers() {
+		if p == nil && named.name == id {
+			p = named
+		}
+	}
 	if p == nil {
 		return &Error{Kind: KindNotFound, Code: "unknown_worker", Field: "id", Message: fmt.Sprintf("there is no worker %q", id), Hint: "see the list of workers"}
 	}
