@@ -33,7 +33,7 @@ func serveProfiles(ctx context.Context, address string, log *slog.Logger) (end f
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("profiles are served no longer", "err", err)
+			log.Error("profiles are served no longer", "error", err)
 		}
 	}()
 	return func() { _ = server.Close() }, nil

@@ -46,7 +46,7 @@ func (k *checkpointer) committed(parts []store.Part) {
 	k.rows = 0
 	pages, _, err := logState(k.s.w.conn, "NOOP")
 	if err != nil {
-		k.s.log.Warn("looking at the write-ahead log failed", "err", err)
+		k.s.log.Warn("looking at the write-ahead log failed", "error", err)
 		return
 	}
 	k.s.metrics.logPages.Set(float64(pages))
@@ -69,7 +69,7 @@ func (k *checkpointer) run() {
 		}
 		if err := k.checkpoint(); err != nil {
 			// Nothing is lost: the log keeps everything and goes on growing.
-			k.s.log.Error("checkpoint failed; the write-ahead log grows until one succeeds", "err", err)
+			k.s.log.Error("checkpoint failed; the write-ahead log grows until one succeeds", "error", err)
 		}
 	}
 }

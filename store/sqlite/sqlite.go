@@ -264,7 +264,7 @@ func (s *Store) poison(err error) error {
 	err = errors.Join(err, s.w.abandon())
 	s.failed = err
 	s.metrics.failures.Inc()
-	s.log.Error("commit failed; the store takes no more", "err", err)
+	s.log.Error("commit failed; the store takes no more", "error", err)
 	return err
 }
 
