@@ -21,7 +21,8 @@ func (b *bench) profileFile(name string) string {
 }
 
 // profiled measures and, where profiles are asked for, takes CPU profiles of
-// the orchestrator and of a worker meanwhile and shows where the time went.
+// the orchestrator and of a worker meanwhile and shows where the time went. The
+// orchestrator's metrics are kept with them.
 func (b *bench) profiled(ctx context.Context, s *system, name string, length time.Duration, measure func(during) (outcome, error)) (outcome, error) {
 	if b.o.profile == "" {
 		return measure(nothing)
@@ -47,6 +48,9 @@ func (b *bench) profiled(ctx context.Context, s *system, name string, length tim
 	})
 	wg.Wait()
 	if err := errors.Join(append(errs, err)...); err != nil {
+		return o, err
+	}
+	if err := fetch(ctx, "http://"+s.listen+"/metrics", filepath.Join(b.o.profile, "metrics-"+name+".txt")); err != nil {
 		return o, err
 	}
 	for process := range processes {
