@@ -28,6 +28,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
 // options are what the command line says.
@@ -67,8 +69,8 @@ func main() {
 	flag.IntVar(&o.load.lanes, "lanes", 16, "saturation: batches of starts in flight")
 	flag.IntVar(&o.load.batch, "batch", 32, "saturation: runs in a batch of starts, at most 1000")
 	flag.IntVar(&o.load.workers, "workers", 2, "worker processes")
-	flag.IntVar(&o.load.concurrency, "concurrency", 64, "handlers side by side in a worker")
-	flag.IntVar(&o.load.prefetch, "prefetch", 512, "tasks that may wait in a worker beyond those")
+	flag.IntVar(&o.load.concurrency, "concurrency", worker.DefaultConcurrency, "handlers side by side in a worker")
+	flag.IntVar(&o.load.prefetch, "prefetch", worker.DefaultPrefetch, "tasks that may wait in a worker beyond those")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: unexpected argument %q; see --help\n", flag.Arg(0))

@@ -23,7 +23,7 @@ func (b *bench) shared(ctx context.Context) (*system, error) {
 		return nil, err
 	}
 	b.sys = s
-	return s, s.startWorkers(ctx)
+	return s, s.startWorkers(ctx, b.o.load.concurrency)
 }
 
 func measureLight(ctx context.Context, b *bench) error {

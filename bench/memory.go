@@ -26,7 +26,7 @@ func measureMemory(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer s.kill()
-	if err := s.startWorkers(ctx); err != nil {
+	if err := s.startWorkers(ctx, b.o.load.concurrency); err != nil {
 		return err
 	}
 	if _, err := saturate(ctx, s, succeeding, 0, b.d.warmUp, nothing); err != nil {

@@ -20,7 +20,8 @@ func measureRecovery(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer s.kill()
-	if err := s.startWorkers(ctx); err != nil {
+	// With a handler for every run, all of them are at a worker when it happens.
+	if err := s.startWorkers(ctx, inFlight/b.o.load.workers+1); err != nil {
 		return err
 	}
 	// What is done once, such as a worker's first task, is done before.

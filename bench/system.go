@@ -96,12 +96,12 @@ func (s *system) namespace() string { return fmt.Sprintf("bench-%d-%s", os.Getpi
 
 // startWorkers starts the workers and waits until the orchestrator has them
 // all.
-func (s *system) startWorkers(ctx context.Context) error {
+func (s *system) startWorkers(ctx context.Context, concurrency int) error {
 	l := s.b.o.load
 	for i := range l.workers {
 		name := fmt.Sprintf("worker-%d", i+1)
 		args := []string{"worker", "--amqp-url", s.amqpURL, "--namespace", s.namespace(), "--name", name,
-			fmt.Sprintf("--concurrency=%d", l.concurrency), fmt.Sprintf("--prefetch=%d", l.prefetch)}
+			fmt.Sprintf("--concurrency=%d", concurrency), fmt.Sprintf("--prefetch=%d", l.prefetch)}
 		if i == 0 && s.b.o.profile != "" {
 			args = append(args, "--pprof-listen", s.workerPpr)
 		}
