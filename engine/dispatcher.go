@@ -45,15 +45,19 @@ type offer struct {
 // sent is a task at a worker, or on its way to one.
 type sent struct {
 	entry
-	class   *class
-	queue   string        // that it was published to; "" while it has not been
-	seq     uint64        // 0 while it has not been published
-	adopted bool          // sent by an earlier incarnation; the worker listed it
-	idle    bool          // the worker's last heartbeat listed it, as not started or as answered
-	running bool          // ... as started
-	missing int           // heartbeats in a row that should have listed it
-	dropped bool          // no longer at this worker, as far as the run is concerned
-	timeout time.Duration // of an adopted task, whose task is not at hand
+	class       *class
+	queue       string        // that it was published to; "" while it has not been
+	seq         uint64        // 0 while it has not been published
+	adopted     bool          // sent by an earlier incarnation; the worker listed it
+	idle        bool          // the worker's last heartbeat listed it, as not started or as answered
+	running     bool          // ... as started
+	missing     int           // heartbeats in a row that should have listed it
+	cancelled   bool          // its worker was told to give it up
+	republished int           // how often
+	unsure      bool          // it was published, but may have been lost on the way, or not
+	session     uint64        // of our connection, when it was published
+	dropped     bool          // no longer at this worker, as far as the run is concerned
+	timeout     time.Duration // of an adopted task, whose task is not at hand
 }
 
 // assignment asks a shard to build the task of an entry that has a place.
@@ -80,7 +84,9 @@ type dispatcher struct {
 	limbo     map[protocol.TaskID]*limboTask
 	limboEnds time.Duration
 	known     knownWorkers
-	connected bool // to the broker
+	connected bool          // to the broker
+	session   uint64        // grows with every reconnect to it
+	swept     time.Duration // when sweep ran last
 }
 
 type limboTask struct {

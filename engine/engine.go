@@ -19,11 +19,12 @@ import (
 // Engine is one orchestrator. Make it with [New], then [Engine.Start] it; its
 // service methods are safe for concurrent use in between.
 type Engine struct {
-	cfg     Config
-	id      string // incarnation: new at every start
-	log     *slog.Logger
-	clock   clock
-	metrics *metrics
+	cfg        Config
+	id         string // incarnation: new at every start
+	log        *slog.Logger
+	clock      clock
+	metrics    *metrics
+	unregister func()
 
 	conn       broker.Conn
 	consumers  []broker.Consumer
@@ -38,6 +39,7 @@ type Engine struct {
 	unfinished       atomic.Int64
 	starting         atomic.Int64
 	hello            chan struct{}
+	lanes            []chan func() // of requests that come through the broker
 	letters          chan struct{} // slots for dead letters on their way
 
 	background context.Context // ends with the engine; for reads that serve no caller
@@ -77,6 +79,9 @@ func New(cfg Config) (*Engine, error) {
 	e.log = cfg.Logger.With("orchestrator", e.id)
 	e.background, e.end = context.WithCancel(context.Background())
 	e.requests, e.endRequest = context.WithCancel(e.background)
+	for range requestLanes {
+		e.lanes = append(e.lanes, make(chan func(), 16))
+	}
 	e.metrics = newMetrics(e)
 	e.workflows = newWorkflows(e)
 	e.dispatcher = newDispatcher(e)
@@ -128,6 +133,11 @@ func (e *Engine) Start(ctx context.Context) error {
 }
 
 func (e *Engine) start(ctx context.Context) error {
+	unregister, err := e.metrics.register(e.cfg.Registerer)
+	if err != nil {
+		return err
+	}
+	e.unregister = unregister
 	for id := range e.cfg.Store.Shards() {
 		epoch, lastRef, err := e.cfg.Store.Acquire(ctx, id, e.id)
 		if err != nil {
@@ -192,6 +202,9 @@ func (e *Engine) launch() {
 	e.tasks.Go(func() { e.sendLoop(shardCtx) })
 	e.tasks.Go(func() { e.announceLoop(shardCtx) })
 	e.tasks.Go(func() { e.noteLoop(shardCtx) })
+	for _, lane := range e.lanes {
+		e.tasks.Go(func() { e.runLane(lane) })
+	}
 }
 
 // Stop ends the engine gracefully: it takes no more work, makes durable what
@@ -231,6 +244,9 @@ func (e *Engine) stop(ctx context.Context) {
 		e.commits.Wait()
 	}
 	e.waiters.close()
+	if e.unregister != nil {
+		e.unregister()
+	}
 	if e.conn != nil {
 		if err := e.conn.Close(ctx); err != nil {
 			e.log.Warn("broker connection not closed", "error", err)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,31 @@ type metrics struct {
 	storeErrors    prometheus.Counter
 	ringRebuilds   prometheus.Counter
 	conflicts      prometheus.Counter
+	unreadable     prometheus.Counter
+
+	all []prometheus.Collector
+}
+
+// register has a registry show the metrics, until the function returned is
+// called.
+func (m *metrics) register(reg prometheus.Registerer) (unregister func(), err error) {
+	if reg == nil {
+		return func() {}, nil
+	}
+	done := 0
+	unregister = func() {
+		for _, c := range m.all[:done] {
+			reg.Unregister(c)
+		}
+	}
+	for _, c := range m.all {
+		if err := reg.Register(c); err != nil {
+			unregister()
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+		done++
+	}
+	return unregister, nil
 }
 
 var (
@@ -64,13 +90,12 @@ func newMetrics(e *Engine) *metrics {
 		shed:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ringmaster_starts_shed_total", Help: "Starts refused at a limit."}, []string{"limit"}),
 		storeErrors:    prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_store_errors_total", Help: "Commits that failed, or parts of one."}),
 		conflicts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_worker_conflicts_total", Help: "Workers refused because another has their identity."}),
+		unreadable:     prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_runs_unreadable_total", Help: "Runs found that cannot be folded, and are left alone."}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
-	if reg := e.cfg.Registerer; reg != nil {
-		reg.MustRegister(m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
-			m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
-			m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, gauges{e})
-	}
+	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
+		m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
+		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, gauges{e}}
 	return m
 }
 

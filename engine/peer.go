@@ -14,6 +14,10 @@ import (
 // says nothing counts as dead.
 const silentAfter = 3
 
+// republishAfter is the number of heartbeats after which a task that its worker
+// has not received is published again; twice as many the next time.
+const republishAfter = 3
+
 // timeoutGrace is how long past its timeout a task may be listed as running:
 // its worker cancels it before that, so then the worker is at fault.
 const timeoutGrace = 2 * time.Second
@@ -165,15 +169,33 @@ func (d *dispatcher) reconcile(p *peer, hb *protocol.Heartbeat, moved bool) {
 		case s.seq == 0 && !s.adopted:
 			// Not published yet.
 		case s.seq > received && !s.adopted:
-			if moved && s.queue != hb.Queue || hb.Leaving {
-				d.move(p, s) // its queue vanished before it was received
-			}
+			d.overdue(p, s, moved && s.queue != hb.Queue || hb.Leaving)
 		case p.draining:
 			d.move(p, s) // dropped unstarted: what it runs or ran, it lists
 		default:
 			if s.missing++; s.missing > 1 {
 				d.lost(p, s, machine.LostVanished)
 			}
+		}
+	}
+}
+
+// overdue looks at a task that its worker has not received. If it never will,
+// it moves. Else it may have been lost on the way, surely so if our connection
+// was lost since: after some heartbeats, more each time, it is published again.
+// A worker that has it after all knows it.
+func (d *dispatcher) overdue(p *peer, s *sent, never bool) {
+	switch {
+	case never:
+		d.move(p, s)
+	case s.task != nil:
+		s.missing++
+		if s.missing > republishAfter<<min(s.republished, 8) || s.session != d.session && s.missing > 1 {
+			s.missing, s.unsure = 0, true
+			s.republished++
+			t := *s.task // the sender may still be reading that one
+			s.task = &t
+			d.publish(p, s)
 		}
 	}
 }
@@ -213,8 +235,18 @@ func (d *dispatcher) checkAge(p *peer, h *protocol.Held) {
 func (d *dispatcher) move(p *peer, s *sent) {
 	delete(p.out, s.id)
 	s.dropped = true
+	e := s.entry
+	e.doubtful = e.doubtful || s.unsure
+	if s.cancelled {
+		d.withdrawn(e)
+		return
+	}
+	if e.task != nil {
+		t := *e.task // the sender may still be reading that one
+		e.task = &t
+	}
 	d.eng.metrics.moved.Inc()
-	d.place(s.class, s.entry)
+	d.place(s.class, e)
 }
 
 // lost tells the run that an attempt will not answer.
@@ -269,6 +301,14 @@ func (d *dispatcher) sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.eng.clock.since()
+	if now-d.swept > 2*d.eng.cfg.HeartbeatInterval {
+		// This process stood still: heartbeats wait to be read. Nobody is
+		// silent before they have been.
+		for _, p := range d.peers {
+			p.graceUntil = max(p.graceUntil, now+silentAfter*max(p.interval, d.eng.cfg.HeartbeatInterval))
+		}
+	}
+	d.swept = now
 	if d.connected {
 		for _, p := range d.sortedPeers() {
 			if now > p.graceUntil && now-p.seen > silentAfter*max(p.interval, d.eng.cfg.HeartbeatInterval) {
@@ -304,6 +344,7 @@ func (d *dispatcher) connection(up bool) {
 	defer d.mu.Unlock()
 	if up && !d.connected {
 		now := d.eng.clock.since()
+		d.session++
 		for _, p := range d.peers {
 			p.graceUntil = now + d.eng.cfg.ReconnectGrace
 		}

@@ -24,6 +24,7 @@ type fifo struct {
 	chunks [][]entry
 	head   int // index of the first entry within chunks[0]
 	length int
+	holes  int // left by remove
 }
 
 func (q *fifo) len() int { return q.length }
@@ -54,10 +55,11 @@ func (q *fifo) pop() entry {
 				q.chunks = nil
 			}
 		}
-		if e.id.Attempt != 0 { // not a hole left by remove
+		if e.id.Attempt != 0 {
 			q.length--
 			return e
 		}
+		q.holes--
 	}
 }
 
@@ -74,14 +76,23 @@ func (q *fifo) remove(id protocol.TaskID) (entry, bool) {
 				e := c[j]
 				c[j] = entry{}
 				q.length--
-				if q.length == 0 {
-					q.chunks, q.head = nil, 0
+				if q.holes++; q.holes > q.length+chunkSize || q.length == 0 {
+					q.compact()
 				}
 				return e, true
 			}
 		}
 	}
 	return entry{}, false
+}
+
+// compact makes the queue anew without holes.
+func (q *fifo) compact() {
+	old := *q
+	*q = fifo{}
+	for old.length > 0 {
+		q.push(old.pop())
+	}
 }
 
 // maxPriority is the highest priority of a run.

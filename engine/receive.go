@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
@@ -63,10 +65,14 @@ func (e *Engine) onResults(dl broker.Delivery) {
 	for i := range results {
 		r := &results[i]
 		settled := settledResult{worker: r.Worker, seq: r.Seq}
+		if r.Owner != e.id {
+			settled.seq = 0 // in the numbering of an orchestrator that was here before
+		}
 		if r.Ref <= 0 || int(shardIndex(r.Ref)) >= len(e.shards) || dropped[i] {
 			e.dispatcher.settled([]settledResult{settled})
 			continue
 		}
+		e.checkOutput(r)
 		e.metrics.result(r)
 		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, runID: r.RunID, settled: settled, input: machine.Result{
 			Step: int(r.Step), Phase: machine.Phase(r.Phase), Generation: r.Generation, Attempt: r.Attempt,
@@ -74,6 +80,22 @@ func (e *Engine) onResults(dl broker.Delivery) {
 			Stack: r.Stack, Worker: r.Worker, Output: r.Payload,
 		}})
 	}
+}
+
+// checkOutput turns a success whose output cannot be kept into an outcome that
+// is unknown: its effect has happened.
+func (e *Engine) checkOutput(r *protocol.Result) {
+	switch {
+	case r.Outcome != protocol.OutcomeSucceeded || len(r.Payload) == 0:
+		return
+	case len(r.Payload) > e.cfg.Limits.MaxPayloadBytes:
+		r.Message = fmt.Sprintf("the output is %d bytes long; at most %d", len(r.Payload), e.cfg.Limits.MaxPayloadBytes)
+	case !json.Valid(r.Payload):
+		r.Message = "the output is not JSON"
+	default:
+		return
+	}
+	r.Outcome, r.Retryable, r.Code, r.Payload = protocol.OutcomeUnknown, false, "bad_output", nil
 }
 
 // answered takes the answered tasks off their workers. It turns a failure into

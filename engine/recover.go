@@ -22,12 +22,13 @@ func (s *shard) recover(ctx context.Context) error {
 			return fmt.Errorf("shard %d: %w", s.id, err)
 		}
 		for _, u := range runs {
+			after = u.Run.Ref
 			r, err := s.eng.fold(u)
 			if err != nil {
-				return err
+				s.eng.unreadable(u.Run.ID, err)
+				continue
 			}
 			s.resume(r)
-			after = r.row.Ref
 		}
 		s.runs.shrink(s.eng.residentPerShard, s.number)
 		if len(runs) < page {
@@ -76,6 +77,6 @@ func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 // alarmQueueTimeout bounds how long an action waits before a worker starts it.
 func (s *shard) alarmQueueTimeout(step *definitions.Step, c machine.Command, id protocol.TaskID) {
 	if step.QueueTimeout > 0 && c.Phase == machine.Action {
-		s.alarms.add(alarm{at: c.Scheduled.Add(step.QueueTimeout).UnixMilli(), ref: id.Ref, task: id})
+		s.alarms.set(alarm{at: c.Scheduled.Add(step.QueueTimeout).UnixMilli(), key: id})
 	}
 }

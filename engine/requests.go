@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
@@ -26,22 +28,73 @@ func (e *Engine) onRequest(dl broker.Delivery) {
 		dl.Settle(true)
 		return
 	}
-	// Requests are independent of each other, so they share commits.
-	e.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(e.requests, requestTimeout)
-		defer cancel()
-		switch err := e.carryOut(ctx, &req); {
-		case err == nil:
-			dl.Settle(true)
-		case refused(err):
-			e.deadLetter(&dl.Message, protocol.RequestsQueue(e.cfg.Namespace), err)
-			dl.Settle(true)
-		default:
-			e.log.Warn("request is put back", "type", req.Type, "error", err)
-			dl.Settle(false)
-		}
-	})
+	if req.Type == protocol.RequestRegister {
+		// What follows may need it.
+		e.settleRequest(dl, &req)
+		return
+	}
+	// Requests of different runs share commits; those of one run keep their
+	// order.
+	lane := e.lanes[xxhash.Sum64String(runOfRequest(&req))%uint64(len(e.lanes))]
+	select {
+	case lane <- func() { e.settleRequest(dl, &req) }:
+	case <-e.requests.Done():
+		dl.Settle(false)
+	}
 }
+
+// requestLanes is how many requests of the broker are carried out side by side.
+const requestLanes = 64
+
+// runLane carries out the requests of one lane until the engine stops.
+func (e *Engine) runLane(lane chan func()) {
+	for {
+		select {
+		case f := <-lane:
+			f()
+		case <-e.requests.Done():
+			return
+		}
+	}
+}
+
+// runOfRequest is the id of the run that a request is about, if it says so.
+func runOfRequest(req *protocol.Request) string {
+	if req.RunID != "" {
+		return req.RunID
+	}
+	var s struct {
+		ID string `json:"id"`
+	}
+	_ = json.Unmarshal(req.Body, &s) // a bad one is refused when its turn comes
+	return s.ID
+}
+
+// settleRequest carries out a request and settles its message.
+func (e *Engine) settleRequest(dl broker.Delivery, req *protocol.Request) {
+	ctx, cancel := context.WithTimeout(e.requests, requestTimeout)
+	defer cancel()
+	err := e.carryOut(ctx, req)
+	switch {
+	case err == nil:
+		dl.Settle(true)
+	case refused(err):
+		e.deadLetter(&dl.Message, protocol.RequestsQueue(e.cfg.Namespace), err)
+		dl.Settle(true)
+	default:
+		e.log.Warn("request is put back", "type", req.Type, "error", err)
+		// It would come again at once.
+		select {
+		case <-time.After(putBackWait):
+		case <-e.requests.Done():
+		}
+		dl.Settle(false)
+	}
+}
+
+// putBackWait is how long a request that cannot be carried out now is kept
+// before it goes back to the queue.
+const putBackWait = time.Second
 
 // refused tells whether repeating a request would change nothing.
 func refused(err error) bool {
@@ -71,8 +124,10 @@ func (e *Engine) carryOut(ctx context.Context, req *protocol.Request) error {
 		return err
 	case protocol.RequestCancel:
 		var c rest.Cancel
-		if err := strict(req.Body, &c); err != nil {
-			return err
+		if len(req.Body) > 0 {
+			if err := strict(req.Body, &c); err != nil {
+				return err
+			}
 		}
 		_, err := e.Cancel(ctx, req.RunID, c)
 		return err

@@ -19,7 +19,8 @@ type run struct {
 
 	dispatched []protocol.TaskID // attempts whose Dispatch has been acted upon
 	cancelled  []protocol.TaskID // attempts whose CancelTask or Withdraw has been acted upon
-	armed      int64             // Unix ms of its earliest known Tick alarm; 0 none
+	overtaken  []protocol.TaskID // of an ended run: attempts that were not answered
+	armed      int64             // Unix ms of its Tick alarm; 0 none
 	records    int               // of history since the start or the last checkpoint
 	part       uint64            // the shard's last submission that touches it
 
@@ -122,4 +123,11 @@ func taskID(ref int64, c machine.Command) protocol.TaskID {
 		Ref: ref, Step: int32(c.Step), Phase: protocol.Phase(c.Phase),
 		Generation: c.Generation, Attempt: c.Attempt,
 	}
+}
+
+// unreadable reports a run that cannot be folded: its history was written by a
+// newer version, or is damaged. It is left alone, so that all others go on.
+func (e *Engine) unreadable(id string, err error) {
+	e.metrics.unreadable.Inc()
+	e.log.Error("run cannot be read and is left alone", "run", id, "error", err)
 }

@@ -55,6 +55,7 @@ func (e *Engine) sendLoop(ctx context.Context) {
 func (d *dispatcher) collect(buf []parcel) []parcel {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	notAfter := d.eng.clock.now().Add(d.eng.cfg.TaskLifetime)
 	for _, p := range d.dirty {
 		p.dirty = false
 		if p.unreachable {
@@ -73,7 +74,8 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 				s.seq = p.seq
 				s.task.Seq = s.seq
 			}
-			s.queue = p.queue
+			s.queue, s.session = p.queue, d.session
+			s.task.NotAfter = notAfter
 			pc.tasks = append(pc.tasks, s)
 		}
 		p.pending, p.cancels, p.drain = nil, nil, false
@@ -93,6 +95,9 @@ func (d *dispatcher) unsent(pc *parcel) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := pc.peer
+	for _, s := range pc.tasks {
+		s.unsure = true
+	}
 	p.pending = append(pc.tasks, p.pending...)
 	p.cancels = append(pc.cancels, p.cancels...)
 	p.drain = p.drain || pc.drain

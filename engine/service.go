@@ -16,14 +16,15 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
 // MaxIDBytes bounds a run's id, MaxKeyBytes its routing key.
 const (
-	MaxIDBytes  = 200
-	MaxKeyBytes = 256
+	MaxIDBytes  = protocol.MaxNameBytes
+	MaxKeyBytes = protocol.MaxRoutingKeyBytes
 )
 
 // StartRun starts a run, and returns once that is durable. It is idempotent:
@@ -362,12 +363,12 @@ func (e *Engine) retryEnded(ctx context.Context, row store.Run, input []byte, s 
 	if err != nil {
 		return rest.Run{}, err
 	}
+	key := row.Key
+	if key == row.ID || input != nil { // it had none of its own, or the workflow may see another
+		key = ""
+	}
 	if input == nil {
 		input = r.state.Input()
-	}
-	key := row.Key
-	if key == row.ID { // it had none of its own
-		key = ""
 	}
 	if s.ID == "" {
 		s.ID = uuid.Must(uuid.NewV7()).String()

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -59,7 +61,7 @@ type shard struct {
 func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 	return &shard{
 		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1,
-		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(),
+		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), alarms: newAlarms(),
 	}
 }
 
@@ -117,11 +119,11 @@ func (s *shard) round(batch []message) error {
 
 // nextAlarm is how long the shard may sleep.
 func (s *shard) nextAlarm() time.Duration {
-	wait := duePeriod
-	if len(s.alarms) > 0 {
-		wait = min(wait, time.Duration(s.alarms[0].at-s.eng.clock.now().UnixMilli())*time.Millisecond)
+	wait := duePeriod.Milliseconds()
+	if at, ok := s.alarms.next(); ok {
+		wait = min(wait, at-s.eng.clock.now().UnixMilli())
 	}
-	return max(wait, 0)
+	return time.Duration(max(wait, 0)) * time.Millisecond
 }
 
 // submit hands what was gathered to the committer.
@@ -170,16 +172,24 @@ func (s *shard) prefetch(batch []message) error {
 	return s.load(slices.Compact(refs))
 }
 
-// load makes runs resident. Those that the store does not have stay absent.
+// load makes runs resident. Those that the store does not have stay absent, and
+// so do those that cannot be folded: they are reported, and left alone.
 func (s *shard) load(refs []int64) error {
-	loaded, err := s.eng.cfg.Store.Load(s.eng.background, refs)
+	loaded, err := backoff.Retry(s.eng.background, func() ([]store.Unfinished, error) {
+		return s.eng.cfg.Store.Load(s.eng.background, refs)
+	}, backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(s.readFailed))
 	if err != nil {
 		return fmt.Errorf("load runs: %w", err)
 	}
 	for _, u := range loaded {
 		r, err := s.eng.fold(u)
 		if err != nil {
-			return err
+			s.eng.unreadable(u.Run.ID, err)
+			continue
+		}
+		if w := r.state.Wake(); !w.IsZero() && r.row.Wake.IsZero() {
+			r.armed = w.UnixMilli()
+			s.alarms.set(alarm{at: r.armed, key: tickOf(r.row.Ref)})
 		}
 		s.runs.add(r)
 		if r.row.Status.Final() {
@@ -187,6 +197,13 @@ func (s *shard) load(refs []int64) error {
 		}
 	}
 	return nil
+}
+
+// readFailed reports a read of the store that will be tried again: what is on
+// disk is not in doubt, as it is after a failed commit.
+func (s *shard) readFailed(err error, wait time.Duration) {
+	s.eng.metrics.storeErrors.Inc()
+	s.eng.log.Error("reading runs failed", "shard", s.id, "error", err, "again_in", wait)
 }
 
 // resident returns a run from memory, or from the store; nil if there is none.
@@ -248,6 +265,9 @@ func (s *shard) step(r *run, in machine.Input) error {
 	}
 	s.record(r, events, now)
 	s.command(r)
+	if r.state.Status().Final() {
+		s.abandon(r, in)
+	}
 	s.updateRow(r, now)
 	s.arm(r)
 	return nil
@@ -297,8 +317,27 @@ func (s *shard) command(r *run) {
 			s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id, c.Kind == machine.Withdraw))
 		}
 	}
+	if r.state.Status().Final() {
+		r.overtaken = slices.Concat(r.dispatched, r.cancelled)
+	}
 	r.dispatched = s.keep(r.dispatched, true, dispatched)
 	r.cancelled = s.keep(r.cancelled, false, cancelled)
+}
+
+// abandon takes back the attempts that are outstanding when their run ends:
+// those overtaken by an earlier one's late success. in is the input that ended
+// the run; the attempt that it answers is no longer outstanding.
+func (s *shard) abandon(r *run, in machine.Input) {
+	for _, id := range r.overtaken {
+		if res, ok := in.(machine.Result); ok && int(id.Step) == res.Step && uint8(id.Phase) == uint8(res.Phase) &&
+			id.Generation == res.Generation && id.Attempt == res.Attempt {
+			continue
+		}
+		o := s.cancelOrder(r, id, false)
+		o.ended = true
+		s.effects.cancel = append(s.effects.cancel, o)
+	}
+	r.overtaken = nil
 }
 
 // keep drops from ids what the state (s.cmds) asks for no longer.
@@ -307,9 +346,13 @@ func (s *shard) keep(ids []protocol.TaskID, dispatch bool, wanted int) []protoco
 		return ids
 	}
 	return slices.DeleteFunc(ids, func(id protocol.TaskID) bool {
-		return !slices.ContainsFunc(s.cmds, func(c machine.Command) bool {
+		gone := !slices.ContainsFunc(s.cmds, func(c machine.Command) bool {
 			return (c.Kind == machine.Dispatch) == dispatch && taskID(id.Ref, c) == id
 		})
+		if gone && dispatch {
+			s.alarms.clear(id) // of its queue timeout
+		}
+		return gone
 	})
 }
 
@@ -372,16 +415,21 @@ func (s *shard) statusChanged(r *run, now time.Time) {
 	s.effects.changed = append(s.effects.changed, r.row)
 }
 
-// arm sets an alarm for the run's next Tick.
+// arm sets the alarm for the run's next Tick, or clears it.
 func (s *shard) arm(r *run) {
 	w := r.state.Wake()
-	if w.IsZero() || !r.row.Wake.IsZero() {
-		return
+	at := int64(0)
+	if !w.IsZero() && r.row.Wake.IsZero() {
+		at = w.UnixMilli()
 	}
-	if at := w.UnixMilli(); r.armed == 0 || at < r.armed {
-		r.armed = at
-		s.alarms.add(alarm{at: at, ref: r.row.Ref})
+	switch {
+	case at == r.armed:
+	case at == 0:
+		s.alarms.clear(tickOf(r.row.Ref))
+	default:
+		s.alarms.set(alarm{at: at, key: tickOf(r.row.Ref)})
 	}
+	r.armed = at
 }
 
 // fireAlarms handles the alarms that are due.
@@ -389,22 +437,20 @@ func (s *shard) fireAlarms() error {
 	now := s.eng.clock.now().UnixMilli()
 	s.due = s.alarms.due(now, s.due[:0])
 	for _, a := range s.due {
-		if a.task.Attempt != 0 {
-			if err := s.expire(a.task); err != nil {
+		if a.key.Attempt != 0 {
+			if err := s.expire(a.key); err != nil {
 				return err
 			}
 			continue
 		}
-		r, err := s.resident(a.ref)
+		r, err := s.resident(a.key.Ref)
 		if err != nil {
 			return err
 		}
 		if r == nil || r.row.Status.Final() {
 			continue
 		}
-		if r.armed <= a.at {
-			r.armed = 0
-		}
+		r.armed = 0
 		if err := s.step(r, machine.Tick{}); err != nil {
 			s.eng.log.Error("tick refused", "run", r.row.ID, "error", err)
 		}

@@ -48,23 +48,28 @@ func inputHash(workflow string, input []byte) (h [16]byte) {
 // decided here are remembered for at least as long.
 const lookupValid = 5 * time.Second
 
-// recentStarts remembers the ids that a shard started between five and ten
-// seconds ago or less, which closes the gap between a caller's lookup in the
-// store and the shard's decision.
+// recentStarts remembers the ids that a shard started within the last five
+// seconds at least, and until they are durable, which closes the gap between a
+// caller's lookup in the store and the shard's decision.
 type recentStarts struct {
 	young, old map[string]int64 // id -> ref
 	turned     time.Duration
+	last       uint64 // submission that makes all of young durable
+	oldLast    uint64 // the same of old
 }
 
 func newRecentStarts() recentStarts {
 	return recentStarts{young: map[string]int64{}, old: map[string]int64{}}
 }
 
-func (r *recentStarts) add(id string, ref int64, now time.Duration) {
-	if now-r.turned > lookupValid {
-		r.old, r.young, r.turned = r.young, make(map[string]int64, len(r.young)), now
+// add remembers a start that submission number makes durable; durable is the
+// last that is.
+func (r *recentStarts) add(id string, ref int64, now time.Duration, number, durable uint64) {
+	if now-r.turned > lookupValid && r.oldLast <= durable {
+		r.old, r.oldLast = r.young, r.last
+		r.young, r.turned = make(map[string]int64, len(r.young)), now
 	}
-	r.young[id] = ref
+	r.young[id], r.last = ref, number
 }
 
 func (r *recentStarts) find(id string) (int64, bool) {
@@ -98,10 +103,14 @@ func (s *shard) start(o *startOrder) error {
 		o.reply(rest.Started{}, &Error{Kind: KindInvalid, Code: "start_rejected", Field: "input", Message: err.Error(), Err: err})
 		return nil //nolint:nilerr // it is the caller's, not the shard's
 	}
+	if err := checkID("key", r.state.RoutingKey(), MaxKeyBytes); err != nil {
+		o.reply(rest.Started{}, err)
+		return nil //nolint:nilerr // it is the caller's, not the shard's
+	}
 	s.nextRef++
 	s.runs.add(r)
 	if !o.fresh {
-		s.recent.add(o.id, r.row.Ref, s.eng.clock.since())
+		s.recent.add(o.id, r.row.Ref, s.eng.clock.since(), s.number, s.durable.Load())
 	}
 	s.eng.unfinished.Add(1)
 	s.part.Append = append(s.part.Append, store.Record{Ref: r.row.Ref, Seq: events[0].Seq, Data: machine.AppendEvents(nil, events)})
@@ -185,7 +194,7 @@ func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protoc
 	t := &protocol.Task{
 		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
 		Type: step.Action, Timeout: step.Timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
-		Owner: s.eng.id, NotAfter: s.eng.clock.now().Add(s.eng.cfg.TaskLifetime),
+		Owner:   s.eng.id,
 		Payload: r.state.TaskInput(int(id.Step), phase),
 	}
 	if phase == machine.Compensate {

@@ -9,6 +9,7 @@ import (
 type cancelOrder struct {
 	id     protocol.TaskID
 	gentle bool // take it back if it has not been sent; else let it be
+	ended  bool // the run has ended: nobody waits to hear of it
 	class  *class
 }
 
@@ -17,6 +18,10 @@ type cancelOrder struct {
 func (d *dispatcher) cancel(o cancelOrder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	withdrawn := d.withdrawn
+	if o.ended {
+		withdrawn = func(entry) {}
+	}
 	if l := d.limbo[o.id]; l != nil {
 		l.cancel = l.cancel || !o.gentle
 		return
@@ -29,23 +34,24 @@ func (d *dispatcher) cancel(o cancelOrder) {
 		if s.seq == 0 && !s.adopted {
 			delete(p.out, o.id)
 			s.dropped = true
-			d.withdrawn(s.entry)
+			withdrawn(s.entry)
 			d.refill(p)
 			return
 		}
 		if o.gentle {
 			return
 		}
+		s.cancelled = true
 		p.cancels = append(p.cancels, o.id)
 		d.mark(p)
 		return
 	}
 	if e, ok := d.unqueue(o.class, o.id); ok {
-		d.withdrawn(e)
+		withdrawn(e)
 		return
 	}
 	// Nowhere: its result is on its way to the run, ahead of this.
-	if o.gentle {
+	if o.gentle || o.ended {
 		return
 	}
 	d.postLost(o.id, machine.LostVanished, "")

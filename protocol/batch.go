@@ -109,15 +109,15 @@ func EncodeTasks(queue, owner string, durable uint64, ts []*Task) broker.Message
 }
 
 // EncodeResults lays out many results as one message. All must be of one
-// worker, and of shards that one orchestrator owns: the key is the first's
+// worker and for one owner, whose all their shards are: the key is the first's
 // shard. There may be up to [MaxBatchEntries], and [MaxBatchBytes] in total.
 func EncodeResults(exchange string, rs []*Result) broker.Message {
 	var tab table
 	var h hints
-	var worker string
+	var worker, owner string
 	var shard uint32
 	if len(rs) > 0 {
-		worker, shard = rs[0].Worker, rs[0].Shard
+		worker, owner, shard = rs[0].Worker, rs[0].Owner, rs[0].Shard
 	}
 	size := 0
 	for _, r := range rs {
@@ -131,6 +131,7 @@ func EncodeResults(exchange string, rs []*Result) broker.Message {
 	}
 	m := batchMessage(KindResult, worker, len(rs), b)
 	m.Exchange, m.Key = exchange, ShardKey(shard)
+	putText(m.Headers, HeaderOwner, owner)
 	return m
 }
 

@@ -81,6 +81,14 @@ func (f *fields) name(key string, max int) string {
 	return s
 }
 
+// optional is name for a header that may be missing, or empty.
+func (f *fields) optional(key string, max int) string {
+	if f.raw(key) == "" {
+		return ""
+	}
+	return f.name(key, max)
+}
+
 // int returns a required integer within [min, max].
 func (f *fields) int(key string, min, max int64) int64 {
 	if f.h[key] == nil {

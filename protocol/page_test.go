@@ -145,7 +145,7 @@ func exampleTasks() []*Task {
 
 func exampleResults() (failed, succeeded *Result) {
 	failed = &Result{
-		TaskID: exampleTasks()[0].TaskID, RunID: "order-1001", StepName: "pay", Shard: 7, Worker: exampleWorker, Seq: 55,
+		TaskID: exampleTasks()[0].TaskID, RunID: "order-1001", StepName: "pay", Shard: 7, Worker: exampleWorker, Owner: exampleOwner, Seq: 55,
 		Outcome: OutcomeFailed, Code: "card_declined", Message: "the bank declined the card",
 		Duration: 8_412 * time.Microsecond, Trace: exampleTrace,
 	}

@@ -116,6 +116,7 @@ type Result struct {
 	StepName  string
 	Shard     uint32
 	Worker    string // worker incarnation
+	Owner     string // orchestrator incarnation that it is sent to, in whose numbering Seq is
 	Seq       uint64 // per (worker incarnation, orchestrator incarnation), from 1; a watermark says up to where results are durable
 	Outcome   Outcome
 	Resent    bool          // as the task said

@@ -26,7 +26,7 @@ func sampleTask() Task {
 func sampleResult() Result {
 	return Result{
 		TaskID: TaskID{Ref: 7<<40 | 42, Step: 1, Phase: PhaseAction, Generation: 1, Attempt: 2},
-		RunID:  "order-1001", StepName: "pay", Shard: 7, Worker: "payments-1-0190", Seq: 55, Outcome: OutcomeFailed,
+		RunID:  "order-1001", StepName: "pay", Shard: 7, Worker: "payments-1-0190", Owner: "orch-a-0190", Seq: 55, Outcome: OutcomeFailed,
 		Retryable: true, Code: "card_declined", Message: "the card was declined", Stack: "main.go:1",
 		Duration: 1234 * time.Microsecond, Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		Payload: []byte(`{}`),
@@ -149,7 +149,7 @@ var genTask = rapid.Custom(func(t *rapid.T) Task {
 var genResult = rapid.Custom(func(t *rapid.T) Result {
 	return Result{
 		TaskID: genTaskID(t), RunID: genName.Draw(t, "run"), StepName: genName.Draw(t, "step"),
-		Shard: rapid.Uint32Max(MaxShards-1).Draw(t, "shard"), Worker: "worker",
+		Shard: rapid.Uint32Max(MaxShards-1).Draw(t, "shard"), Worker: "worker", Owner: "owner",
 		Seq:       rapid.Uint64Range(1, maxNumber).Draw(t, "seq"),
 		Outcome:   Outcome(rapid.IntRange(1, 3).Draw(t, "outcome")),
 		Retryable: rapid.Bool().Draw(t, "retryable"), Resent: rapid.Bool().Draw(t, "resent"), Code: rapid.SampledFrom([]string{"", "timeout", "card é"}).Draw(t, "code"),

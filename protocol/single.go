@@ -52,6 +52,7 @@ func EncodeResult(exchange string, r *Result) broker.Message {
 	putTaskID(h, &r.TaskID, r.RunID, r.StepName)
 	h[HeaderShard] = int64(r.Shard)
 	h[HeaderWorker] = r.Worker
+	putText(h, HeaderOwner, r.Owner)
 	h[HeaderSeq] = int64(r.Seq)
 	h[HeaderOutcome] = r.Outcome.String()
 	h[HeaderDuration] = durationUS(r.Duration)
@@ -168,6 +169,7 @@ func decodeResult(m *broker.Message) (r Result, err error) {
 	r.TaskID, r.RunID, r.StepName = f.taskID()
 	r.Shard = uint32(f.int(HeaderShard, 0, MaxShards-1))
 	r.Worker = f.name(HeaderWorker, MaxNameBytes)
+	r.Owner = f.optional(HeaderOwner, MaxNameBytes)
 	r.Seq = uint64(f.int(HeaderSeq, 1, maxNumber))
 	if err := r.Outcome.UnmarshalText([]byte(f.raw(HeaderOutcome))); err != nil {
 		f.fail(HeaderOutcome, "%.40q is not an outcome", f.raw(HeaderOutcome))

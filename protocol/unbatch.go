@@ -66,9 +66,14 @@ func DecodeResults(m *broker.Message) (rs []Result, bad []BadEntry, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	f := fields{h: m.Headers}
+	owner := f.optional(HeaderOwner, MaxNameBytes)
+	if f.err != nil {
+		return nil, nil, f.err
+	}
 	rs = make([]Result, 0, h.count)
 	bad = h.each(func(c *cursor) {
-		rs = append(rs, Result{})
+		rs = append(rs, Result{Owner: owner})
 		c.result(&rs[len(rs)-1], h)
 		if c.err != nil {
 			rs = rs[:len(rs)-1]

@@ -206,7 +206,8 @@ func (b *board) address(t *task, p *peer) {
 		t.result = &r
 	}
 	p.issued++
-	t.to, t.result.Seq, t.sent = p, p.issued, time.Time{}
+	t.to, t.sent = p, time.Time{}
+	t.result.Owner, t.result.Seq = p.id, p.issued
 	p.numbered.push(entry{p.issued, t})
 }
 

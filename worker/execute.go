@@ -71,7 +71,7 @@ func (w *Worker) perform(t *task) {
 		}
 		w.metrics.unrun(t)
 		t.refusal(CodeNotAfter, fmt.Sprintf("arrived at %s, after its time, %s",
-			t.started.UTC().Format(time.RFC3339Nano), m.NotAfter.UTC().Format(time.RFC3339Nano)), false)
+			t.started.UTC().Format(time.RFC3339Nano), m.NotAfter.UTC().Format(time.RFC3339Nano)), true)
 		return
 	}
 	if t.handler == nil {

@@ -238,7 +238,7 @@ func TestWhatBecomesOfTasksThatDoNotSucceed(t *testing.T) {
 		{name: "type without a handler", taskType: "nobody", want: "failed true unknown_type", message: `"nobody"`},
 		{name: "another service", taskType: "echo", change: func(t *protocol.Task) { t.Service = "other" }, want: "failed true unknown_type", message: `"other"`},
 		{name: "after its time", taskType: "echo", change: func(t *protocol.Task) { t.NotAfter = time.Now().Add(-time.Second) },
-			want: "failed false not_after", message: "after its time"},
+			want: "failed true not_after", message: "after its time"},
 		{name: "in time", taskType: "echo", payload: "1", change: func(t *protocol.Task) { t.NotAfter = time.Now().Add(time.Hour) }, want: "succeeded false "},
 	}
 	h := o.ready()
