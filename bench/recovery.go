@@ -33,7 +33,10 @@ func measureRecovery(ctx context.Context, b *bench) error {
 	}
 	var first, last time.Duration
 	for i := range b.d.kills {
-		f, l, err := killOnce(ctx, s, int64(i+2)*inFlight)
+		// No run can end before its three steps have taken the least they take.
+		// The kills come at different times within that.
+		moment := steps * slowMin * time.Duration(i+1) / time.Duration(b.d.kills+1)
+		f, l, err := killOnce(ctx, s, moment, int64(i+2)*inFlight)
 		if err != nil {
 			return err
 		}
@@ -46,18 +49,18 @@ func measureRecovery(ctx context.Context, b *bench) error {
 }
 
 // killOnce returns how long after its new start the orchestrator has ended the
-// first and the last of the runs that were in flight. total is how many runs
-// there have to be then.
-func killOnce(ctx context.Context, s *system, total int64) (first, last time.Duration, err error) {
+// first and the last of the runs that were in flight. The kill comes so long
+// after the request that starts them, but not before its answer. total is how
+// many runs there have to be then.
+func killOnce(ctx context.Context, s *system, moment time.Duration, total int64) (first, last time.Duration, err error) {
 	began := time.Now()
 	if _, err := (&load{s: s, w: slowly}).batch(ctx, inFlight); err != nil {
 		return 0, 0, err
 	}
-	// No run can end before its three steps have taken the least they take.
 	select {
 	case <-ctx.Done():
 		return 0, 0, context.Cause(ctx)
-	case <-time.After(time.Until(began.Add(steps * slowMin * 3 / 4))):
+	case <-time.After(time.Until(began.Add(moment))):
 	}
 	s.daemon.kill()
 	s.client.CloseIdleConnections()
