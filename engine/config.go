@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
@@ -126,6 +127,15 @@ func (c Config) validate() error {
 	if c.HeartbeatInterval < 10*time.Millisecond || c.HeartbeatInterval > time.Minute {
 		faults = append(faults, errors.New("config HeartbeatInterval: must be between 10 ms and 1 min"))
 	}
+	if checkID("", c.Node, 128) != nil {
+		faults = append(faults, errors.New("config Node: must be printable, at most 128 bytes"))
+	}
+	if c.TaskLifetime <= 0 || c.ReconnectGrace < 0 {
+		faults = append(faults, errors.New("config TaskLifetime: must be positive, and ReconnectGrace not negative"))
+	}
+	if c.Limits.MaxPayloadBytes > protocol.MaxPayloadBytes {
+		faults = append(faults, fmt.Errorf("config Limits.MaxPayloadBytes: at most %d, the limit of the protocol", protocol.MaxPayloadBytes))
+	}
 	l := c.Limits
 	for _, v := range []struct {
 		name  string
@@ -136,7 +146,7 @@ func (c Config) validate() error {
 		{"MaxWaitingTasks", l.MaxWaitingTasks}, {"MaxTags", l.MaxTags}, {"MaxBatch", l.MaxBatch},
 	} {
 		if v.value < 1 {
-			faults = append(faults, fmt.Errorf("Limits.%s: must be at least 1", v.name))
+			faults = append(faults, fmt.Errorf("config Limits.%s: must be at least 1", v.name))
 		}
 	}
 	return errors.Join(faults...)

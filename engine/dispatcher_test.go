@@ -150,16 +150,21 @@ func TestUnpublishedParcelGoesOutLater(t *testing.T) {
 func TestRecoveredTasksWaitForAllWorkersOfTheirService(t *testing.T) {
 	d := newDesk(t)
 	d.known.now = map[string]string{"a": "shop", "b": "shop"}
-	d.known.waiting["shop"] = map[string]int{"a": reports, "b": reports}
+	d.known.waiting["shop"] = map[string]*report{"a": {left: reports}, "b": {left: reports}}
 	limbo := func(n int64) limboTask {
 		return limboTask{offer: offer{class: d.class, entry: entry{id: task(n), task: &protocol.Task{TaskID: task(n)}}}}
 	}
 	d.recovered([]limboTask{limbo(1), limbo(2)})
 	holds := func(hb *protocol.Heartbeat) { hb.Running = []protocol.Held{{TaskID: task(1)}} }
+	later := func() { d.eng.clock.start = d.eng.clock.start.Add(-reportGap) }
 	d.beat("a", "q1", holds)
+	later()
 	d.beat("a", "q1", holds)
 	d.beat("b", "q2", nil)
 	d.expect("before b has reported twice", map[string]int{})
+	d.beat("b", "q2", nil)
+	d.expect("when b's reports are of one moment", map[string]int{})
+	later()
 	d.beat("b", "q2", nil)
 	got := d.sent()
 	if len(got["q1"])+len(got["q2"]) != 1 {

@@ -51,6 +51,7 @@ type Engine struct {
 	stopShards context.CancelFunc
 	stopCommit context.CancelFunc
 
+	startMu sync.Mutex // held while Start works, so that Stop finds all or nothing
 	mu      sync.Mutex
 	state   engineState
 	fatal   error
@@ -125,7 +126,10 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.state = stateStarted
 	e.mu.Unlock()
-	if err := e.start(ctx); err != nil {
+	e.startMu.Lock()
+	err := e.start(ctx)
+	e.startMu.Unlock()
+	if err != nil {
 		_ = e.Stop(context.WithoutCancel(ctx))
 		return err
 	}
@@ -188,7 +192,7 @@ func (e *Engine) launch() {
 	e.stopShards, e.stopCommit = stopShards, stopCommit
 	for _, s := range e.shards {
 		e.tasks.Go(func() {
-			if err := s.loop(shardCtx); err != nil && e.background.Err() == nil {
+			if err := s.loop(shardCtx); err != nil && shardCtx.Err() == nil {
 				e.fail(fmt.Errorf("shard %d: %w", s.id, err))
 			}
 		})
@@ -218,6 +222,8 @@ func (e *Engine) Stop(ctx context.Context) error {
 	if first {
 		go func() {
 			defer close(e.stopped)
+			e.startMu.Lock()
+			defer e.startMu.Unlock()
 			e.stop(ctx)
 		}()
 	}

@@ -84,7 +84,7 @@ func settleError(err error) error {
 		return &Error{Kind: KindConflict, Code: "not_stalled", Field: "step", Message: "the step is not stalled", Hint: "only a stalled step can be settled; see the run's steps", Err: err}
 	case errors.Is(err, machine.ErrNoStep):
 		return &Error{Kind: KindNotFound, Code: "unknown_step", Field: "step", Message: "the workflow has no such step", Err: err}
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, errUnreadable), errors.Is(err, store.ErrNotFound):
 		return &Error{Kind: KindConflict, Code: "unreadable", Message: "the run's history cannot be read", Hint: "see the orchestrator's log", Err: err}
 	case errors.Is(err, machine.ErrNotAllowed):
 		return &Error{Kind: KindConflict, Code: "not_allowed", Message: err.Error(), Err: err}

@@ -40,6 +40,12 @@ func (d *dispatcher) refuses(p *peer, hb *protocol.Heartbeat) bool {
 		"worker", p.id, "service", p.service, "kept", i.former, "refused", p.queue)
 	i.banned = p.queue
 	d.evict = append(d.evict, p.queue)
+	for _, s := range p.out {
+		if s.queue == p.queue { // the refused one may have it
+			s.unsure = true
+			d.move(p, s)
+		}
+	}
 	p.queue, p.heartbeat, i.former = hb.Queue, 0, ""
 	return false
 }

@@ -17,6 +17,8 @@ const (
 	// it does not list counts as never received: the first may have been
 	// written while a task was still on its way to it.
 	reports = 2
+	// reportGap is how far apart those must be.
+	reportGap = 150 * time.Millisecond
 	// secondHello is when workers are asked for the second.
 	secondHello = 200 * time.Millisecond
 	// goneKept is how long a worker that is gone stays in the note: until what
@@ -32,15 +34,20 @@ type knownWorkers struct {
 	now     map[string]string        // worker -> service
 	gone    map[string]time.Duration // since when, by the engine's clock
 	changed chan struct{}
-	// waiting holds the workers of before that have to report, by service, and
-	// how often.
-	waiting map[string]map[string]int
+	// waiting holds the workers of before that have to report, by service.
+	waiting map[string]map[string]*report
+}
+
+// report is what a worker of before still owes.
+type report struct {
+	left int // heartbeats
+	last time.Duration
 }
 
 func newKnownWorkers() knownWorkers {
 	return knownWorkers{
 		now: map[string]string{}, gone: map[string]time.Duration{}, changed: make(chan struct{}, 1),
-		waiting: map[string]map[string]int{},
+		waiting: map[string]map[string]*report{},
 	}
 }
 
@@ -63,9 +70,9 @@ func (e *Engine) readKnown(ctx context.Context) error {
 		d.known.now[worker] = service
 		d.known.gone[worker] = 0 // until it is heard of
 		if d.known.waiting[service] == nil {
-			d.known.waiting[service] = map[string]int{}
+			d.known.waiting[service] = map[string]*report{}
 		}
-		d.known.waiting[service][worker] = reports
+		d.known.waiting[service][worker] = &report{left: reports}
 	}
 	return nil
 }
@@ -146,10 +153,12 @@ func (d *dispatcher) dropGone(now time.Duration) {
 // cannot have reached any of them.
 func (d *dispatcher) reported(p *peer) {
 	waiting := d.known.waiting[p.service]
-	if waiting[p.id] == 0 {
+	r := waiting[p.id]
+	if r == nil || r.left < reports && p.seen-r.last < reportGap {
 		return
 	}
-	if waiting[p.id]--; waiting[p.id] > 0 {
+	r.last = p.seen
+	if r.left--; r.left > 0 {
 		return
 	}
 	if delete(waiting, p.id); len(waiting) == 0 {

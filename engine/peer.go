@@ -18,6 +18,10 @@ const silentAfter = 3
 // has not received is published again; twice as many the next time.
 const republishAfter = 3
 
+// maxRepublish is how often that is done before the attempt counts as lost: a
+// worker that cannot decode a task never says that it has it.
+const maxRepublish = 5
+
 // timeoutGrace is how long past its timeout a task may be listed as running:
 // its worker cancels it before that, so then the worker is at fault.
 const timeoutGrace = 2 * time.Second
@@ -189,7 +193,10 @@ func (d *dispatcher) overdue(p *peer, s *sent, never bool) {
 	case never:
 		d.move(p, s)
 	case s.task != nil:
-		s.missing++
+		if s.missing++; s.republished == maxRepublish {
+			d.lost(p, s, machine.LostVanished)
+			return
+		}
 		if s.missing > republishAfter<<min(s.republished, 8) || s.session != d.session && s.missing > 1 {
 			s.missing, s.unsure = 0, true
 			s.republished++
@@ -323,7 +330,7 @@ func (d *dispatcher) sweep() {
 	}
 	d.dropGone(now)
 	if len(d.limbo) > 0 && now >= d.limboEnds && d.connected {
-		d.known.waiting = map[string]map[string]int{}
+		d.known.waiting = map[string]map[string]*report{}
 		d.release(func(string) bool { return true }, true)
 	}
 	d.wakeSender()

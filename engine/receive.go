@@ -61,7 +61,7 @@ func (e *Engine) onResults(dl broker.Delivery) {
 		e.keepLetter(protocol.DeadLetterEntry(protocol.DeadLettersQueue(e.cfg.Namespace), &dl.Message, dl.Exchange, b), b.Err)
 	}
 	e.metrics.resultBatch.Observe(float64(len(results)))
-	dropped := e.dispatcher.answered(results)
+	dropped, stray := e.dispatcher.answered(results)
 	for i := range results {
 		r := &results[i]
 		settled := settledResult{worker: r.Worker, seq: r.Seq}
@@ -74,7 +74,7 @@ func (e *Engine) onResults(dl broker.Delivery) {
 		}
 		e.checkOutput(r)
 		e.metrics.result(r)
-		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, runID: r.RunID, settled: settled, input: machine.Result{
+		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, runID: r.RunID, stray: stray[i], settled: settled, input: machine.Result{
 			Step: int(r.Step), Phase: machine.Phase(r.Phase), Generation: r.Generation, Attempt: r.Attempt,
 			Outcome: machine.Outcome(r.Outcome), Retryable: r.Retryable, Code: r.Code, Message: r.Message,
 			Stack: r.Stack, Worker: r.Worker, Output: r.Payload,
@@ -100,8 +100,9 @@ func (e *Engine) checkOutput(r *protocol.Result) {
 
 // answered takes the answered tasks off their workers. It turns a failure into
 // an unknown outcome where another worker may have had the attempt before,
-// and marks as dropped the failures of attempts that another worker has now.
-func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) {
+// and marks as dropped the failures of attempts that another worker has now, as
+// stray what was at no worker (it may wait to be sent again).
+func (d *dispatcher) answered(results []protocol.Result) (dropped, stray map[int]bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var refill []*peer
@@ -126,6 +127,11 @@ func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) 
 				dropped = map[int]bool{}
 			}
 			dropped[i] = true
+		default:
+			if stray == nil {
+				stray = map[int]bool{}
+			}
+			stray[i] = true
 		}
 		if r.Resent && r.Outcome == protocol.OutcomeFailed {
 			r.Outcome = protocol.OutcomeUnknown
@@ -135,7 +141,7 @@ func (d *dispatcher) answered(results []protocol.Result) (dropped map[int]bool) 
 		d.refill(p)
 	}
 	d.wakeSender()
-	return dropped
+	return dropped, stray
 }
 
 // elsewhere tells whether some worker has the attempt.
@@ -227,6 +233,7 @@ func (e *Engine) announceLoop(ctx context.Context) {
 			return
 		}
 		e.announce(ctx, protocol.Announcement{})
+		e.clock.follow()
 		e.dispatcher.sweep()
 	}
 }
@@ -265,10 +272,17 @@ func (e *Engine) keepLetter(letter broker.Message, reason error) {
 	e.metrics.poison.Inc()
 	e.log.Warn("poison message", "reason", reason)
 	// Not in the way of good messages; but not without bound either.
-	e.letters <- struct{}{}
+	select {
+	case e.letters <- struct{}{}:
+	case <-e.requests.Done(): // stopping: no time to wait for the broker's word
+		if err := e.conn.Publish(e.background, letter); err != nil {
+			e.log.Error("poison message not kept", "error", err)
+		}
+		return
+	}
 	e.tasks.Go(func() {
 		defer func() { <-e.letters }()
-		ctx, cancel := context.WithTimeout(e.background, 10*time.Second)
+		ctx, cancel := context.WithTimeout(e.background, 5*time.Second)
 		defer cancel()
 		if err := e.conn.PublishConfirmed(ctx, letter); err != nil {
 			e.log.Error("poison message not kept", "error", err)

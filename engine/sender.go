@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/protocol"
@@ -55,7 +56,7 @@ func (e *Engine) sendLoop(ctx context.Context) {
 func (d *dispatcher) collect(buf []parcel) []parcel {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	notAfter := d.eng.clock.now().Add(d.eng.cfg.TaskLifetime)
+	notAfter := time.Now().Add(d.eng.cfg.TaskLifetime) // the worker compares it with its own wall clock
 	for _, p := range d.dirty {
 		p.dirty = false
 		if p.unreachable {

@@ -326,6 +326,9 @@ func (e *Engine) row(ctx context.Context, id string) (store.Run, error) {
 // Cancel asks a run to turn back. It is idempotent; after the pivot it is
 // recorded and changes nothing.
 func (e *Engine) Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run, error) {
+	if err := checkWhoAndWhy(c.By, c.Reason); err != nil {
+		return rest.Run{}, err
+	}
 	row, err := e.row(ctx, id)
 	if err != nil {
 		return rest.Run{}, err
@@ -336,6 +339,9 @@ func (e *Engine) Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run
 // Retry has a stalled step tried again, or starts a new run that repeats an
 // ended one and is linked to it.
 func (e *Engine) Retry(ctx context.Context, id string, s rest.Settle) (rest.Run, error) {
+	if err := checkWhoAndWhy(s.By, s.Reason); err != nil {
+		return rest.Run{}, err
+	}
 	row, err := e.row(ctx, id)
 	if err != nil {
 		return rest.Run{}, err
@@ -403,6 +409,18 @@ func (e *Engine) retryEnded(ctx context.Context, row store.Run, input []byte, s 
 	return runOf(&row), nil
 }
 
+// checkWhoAndWhy bounds what an order leaves in a run's history.
+func checkWhoAndWhy(by, reason string) error {
+	const maxBy, maxReason = 128, 1000
+	if err := checkID("by", by, maxBy); err != nil {
+		return err
+	}
+	if len(reason) > maxReason || !utf8.ValidString(reason) {
+		return invalid("too_long", "reason", "must be UTF-8, at most %d bytes", maxReason)
+	}
+	return nil
+}
+
 // Skip settles a stalled step by leaving it.
 func (e *Engine) Skip(ctx context.Context, id string, s rest.Settle) (rest.Run, error) {
 	row, step, err := e.settle(ctx, id, s)
@@ -428,6 +446,9 @@ func (e *Engine) Resolve(ctx context.Context, id string, s rest.Settle) (rest.Ru
 func (e *Engine) settle(ctx context.Context, id string, s rest.Settle) (store.Run, int, error) {
 	row, err := e.row(ctx, id)
 	if err != nil {
+		return row, 0, err
+	}
+	if err := checkWhoAndWhy(s.By, s.Reason); err != nil {
 		return row, 0, err
 	}
 	if s.Reason == "" {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -28,6 +29,7 @@ const (
 type message struct {
 	ref     int64
 	runID   string                 // of a result: whose it is; checked, since a store may be made anew
+	stray   bool                   // of a result: no worker was known to have the attempt
 	input   machine.Input          // something happened to run ref
 	settled settledResult          // input is this result of a worker
 	start   *startOrder            // a new run
@@ -44,6 +46,8 @@ type shard struct {
 	durable atomic.Uint64 // number of the last submission that is durable
 
 	// What follows belongs to the shard's goroutine.
+	ctx     context.Context
+	bad     map[int64]bool // runs that cannot be read
 	nextRef int64
 	runs    *cache
 	ended   []*run // in memory until their end is durable
@@ -61,13 +65,14 @@ type shard struct {
 func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 	return &shard{
 		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1,
-		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), alarms: newAlarms(),
+		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
 	}
 }
 
 // loop runs until ctx ends; what had come by then has been handed to the
 // committer.
 func (s *shard) loop(ctx context.Context) error {
+	s.ctx = ctx
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	lookedForDue := s.eng.clock.since() - duePeriod
@@ -84,7 +89,7 @@ func (s *shard) loop(ctx context.Context) error {
 				lookedForDue -= duePeriod - time.Second
 			}
 		}
-		timer.Reset(s.nextAlarm())
+		timer.Reset(min(s.nextAlarm(), max(0, lookedForDue+duePeriod-s.eng.clock.since())))
 		stopping := false
 		select {
 		case <-s.inbox.wake:
@@ -175,9 +180,7 @@ func (s *shard) prefetch(batch []message) error {
 // load makes runs resident. Those that the store does not have stay absent, and
 // so do those that cannot be folded: they are reported, and left alone.
 func (s *shard) load(refs []int64) error {
-	loaded, err := backoff.Retry(s.eng.background, func() ([]store.Unfinished, error) {
-		return s.eng.cfg.Store.Load(s.eng.background, refs)
-	}, backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(s.readFailed))
+	loaded, err := read(s, func(ctx context.Context) ([]store.Unfinished, error) { return s.eng.cfg.Store.Load(ctx, refs) })
 	if err != nil {
 		return fmt.Errorf("load runs: %w", err)
 	}
@@ -185,6 +188,7 @@ func (s *shard) load(refs []int64) error {
 		r, err := s.eng.fold(u)
 		if err != nil {
 			s.eng.unreadable(u.Run.ID, err)
+			s.bad[u.Run.Ref] = true
 			continue
 		}
 		if w := r.state.Wake(); !w.IsZero() && r.row.Wake.IsZero() {
@@ -199,12 +203,20 @@ func (s *shard) load(refs []int64) error {
 	return nil
 }
 
-// readFailed reports a read of the store that will be tried again: what is on
-// disk is not in doubt, as it is after a failed commit.
-func (s *shard) readFailed(err error, wait time.Duration) {
-	s.eng.metrics.storeErrors.Inc()
-	s.eng.log.Error("reading runs failed", "shard", s.id, "error", err, "again_in", wait)
+// read reads from the store for a shard, again and again until it succeeds or
+// the shard stops: what is on disk is not in doubt, as it is after a failed
+// commit.
+func read[T any](s *shard, f func(context.Context) (T, error)) (T, error) {
+	return backoff.Retry(s.ctx, func() (T, error) { return f(s.ctx) },
+		backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			s.eng.metrics.storeErrors.Inc()
+			s.eng.log.Error("reading from the store failed", "shard", s.id, "error", err, "again_in", wait)
+		}))
 }
+
+// errUnreadable: the run is there, and cannot be folded.
+var errUnreadable = errors.New("the run's history cannot be read")
 
 // resident returns a run from memory, or from the store; nil if there is none.
 func (s *shard) resident(ref int64) (*run, error) {
@@ -213,6 +225,9 @@ func (s *shard) resident(ref int64) (*run, error) {
 	}
 	if err := s.load([]int64{ref}); err != nil {
 		return nil, err
+	}
+	if s.bad[ref] {
+		return nil, errUnreadable
 	}
 	return s.runs.get(ref), nil
 }
@@ -225,6 +240,13 @@ func (s *shard) handle(m *message) error {
 		return s.fetch(m.ref, m.fetch)
 	}
 	r, err := s.resident(m.ref)
+	if errors.Is(err, errUnreadable) {
+		// Its results stay with their workers.
+		if m.reply != nil {
+			m.reply(store.Run{}, err)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -242,6 +264,13 @@ func (s *shard) handle(m *message) error {
 		return nil
 	}
 	err = s.step(r, m.input)
+	if res, ok := m.input.(machine.Result); ok && m.stray {
+		o := s.cancelOrder(r, protocol.TaskID{
+			Ref: m.ref, Step: int32(res.Step), Phase: protocol.Phase(res.Phase), Generation: res.Generation, Attempt: res.Attempt,
+		}, false)
+		o.ended = true
+		s.effects.cancel = append(s.effects.cancel, o)
+	}
 	if reply := m.reply; reply != nil {
 		row := r.row // as the order left it
 		s.effects.replies = append(s.effects.replies, func() { reply(row, err) })
@@ -361,7 +390,7 @@ func (s *shard) updateRow(r *run, now time.Time) {
 	row := &r.row
 	status := store.Status(r.state.Status())
 	wake := s.sleepUntil(r, now)
-	if status == row.Status && wake.Equal(row.Wake) && r.state.Waived() == row.Waived {
+	if status == row.Status && status != store.StatusStalled && wake.Equal(row.Wake) && r.state.Waived() == row.Waived {
 		return
 	}
 	s.writeRow(r, now, status, wake)
@@ -444,6 +473,9 @@ func (s *shard) fireAlarms() error {
 			continue
 		}
 		r, err := s.resident(a.key.Ref)
+		if errors.Is(err, errUnreadable) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -462,6 +494,9 @@ func (s *shard) fireAlarms() error {
 // expire ends the wait of an attempt that is still wanted and not started.
 func (s *shard) expire(id protocol.TaskID) error {
 	r, err := s.resident(id.Ref)
+	if errors.Is(err, errUnreadable) {
+		return nil
+	}
 	if err != nil || r == nil || !slices.Contains(r.dispatched, id) {
 		return err
 	}
@@ -473,7 +508,8 @@ func (s *shard) expire(id protocol.TaskID) error {
 // whether there may be more.
 func (s *shard) wakeSleepers() (more bool, err error) {
 	const page = 1000
-	refs, err := s.eng.cfg.Store.Due(s.eng.background, s.id, s.eng.clock.now().Add(horizon), page)
+	until := s.eng.clock.now().Add(horizon)
+	refs, err := read(s, func(ctx context.Context) ([]int64, error) { return s.eng.cfg.Store.Due(ctx, s.id, until, page) })
 	if err != nil {
 		return false, fmt.Errorf("look for due runs: %w", err)
 	}

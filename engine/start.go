@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
@@ -105,7 +108,7 @@ func (s *shard) start(o *startOrder) error {
 	}
 	if err := checkID("key", r.state.RoutingKey(), MaxKeyBytes); err != nil {
 		o.reply(rest.Started{}, err)
-		return nil //nolint:nilerr // it is the caller's, not the shard's
+		return nil
 	}
 	s.nextRef++
 	s.runs.add(r)
@@ -137,9 +140,12 @@ func (s *shard) alreadyStarted(o *startOrder) (known bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		if r == nil {
+			return false, fmt.Errorf("run %q was started here and is not there", o.id)
+		}
 		row = &r.row
 	} else if s.eng.clock.since()-o.lookedUp > lookupValid {
-		rows, err := s.eng.cfg.Store.Lookup(s.eng.background, []string{o.id})
+		rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, []string{o.id}) })
 		if err != nil {
 			return false, err
 		}
@@ -206,7 +212,7 @@ func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protoc
 // fetch dispatches the task of a run that had been out of memory.
 func (s *shard) fetch(ref int64, a *assignment) error {
 	r, err := s.resident(ref)
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnreadable) {
 		return err
 	}
 	if r != nil {

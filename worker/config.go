@@ -53,7 +53,7 @@ type Config struct {
 	// waiting here. The default, 256, keeps handlers of a few milliseconds
 	// busy; fewer starve them. Where tasks take seconds, choose a small one
 	// (or a negative one for none): a task that waits here is not moved to a
-	// worker that joins. At most 50,000.
+	// worker that joins. At most 20,000.
 	Prefetch int
 	// Weight is the worker's share of the ring, 1 to 1,000; 100, the default,
 	// is ordinary.
@@ -81,7 +81,7 @@ type Config struct {
 	MaxPayloadBytes int
 	// MaxHeldResults and MaxHeldBytes bound the results that are not known to
 	// be durable. At a bound no handler starts. Defaults 8,192 (at most
-	// 50,000) and 64 MiB.
+	// 20,000) and 64 MiB.
 	MaxHeldResults int
 	MaxHeldBytes   int64
 	// DisableBatch has tasks and results travel one a message.
@@ -143,10 +143,10 @@ func (c *Config) validate() error {
 	fault(plain(c.Namespace, 64), "Namespace: at most 64 bytes without spaces or control characters")
 	fault(len(c.Release) <= protocol.MaxNameBytes, "Release: at most %d bytes", protocol.MaxNameBytes)
 	between("Concurrency", int64(c.Concurrency), 1, 10_000)
-	between("Prefetch", int64(c.Prefetch), 0, 50_000)
+	between("Prefetch", int64(c.Prefetch), 0, 20_000)
 	between("Weight", int64(c.Weight), 1, protocol.MaxWeight)
 	between("MaxPayloadBytes", int64(c.MaxPayloadBytes), 1, protocol.MaxPayloadBytes)
-	between("MaxHeldResults", int64(c.MaxHeldResults), 1, 50_000)
+	between("MaxHeldResults", int64(c.MaxHeldResults), 1, 20_000)
 	fault(c.MaxHeldBytes >= 1, "MaxHeldBytes: must be at least 1, is %d", c.MaxHeldBytes)
 	fault(c.HeartbeatInterval >= 10*time.Millisecond && c.HeartbeatInterval <= time.Minute,
 		"HeartbeatInterval: must be between 10ms and 1m, is %v", c.HeartbeatInterval)
