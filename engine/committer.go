@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -41,9 +42,10 @@ type settledResult struct {
 // committer makes one transaction of whatever the shards handed over during
 // the last one (group commit).
 type committer struct {
-	eng   *Engine
-	queue *mailbox[submission]
-	done  chan []submission
+	eng     *Engine
+	commits atomic.Uint64
+	queue   *mailbox[submission]
+	done    chan []submission
 }
 
 func newCommitter(e *Engine) *committer {
@@ -94,6 +96,7 @@ func (c *committer) commit(parts []store.Part) error {
 		m.storeErrors.Inc()
 		return fmt.Errorf("commit: %w", err)
 	}
+	c.commits.Add(1)
 	records := 0
 	for i := range parts {
 		records += len(parts[i].Append)

@@ -53,7 +53,7 @@ type Limits struct {
 	MaxPayloadBytes int // of an input or output; default 1 MiB
 	MaxUnfinished   int // runs that have not ended; default 1,000,000
 	MaxStarting     int // starts not yet durable; default 16,384
-	MaxResidentRuns int // runs held in memory (a cache); default 10,000
+	MaxResidentRuns int // runs held in memory (a cache; more while more tasks are at workers); default 4,000
 	MaxWaitingTasks int // waiting tasks held whole, per task type; beyond, only their keys; default 1,024
 	MaxTags         int // default 16
 	MaxBatch        int // starts in one call; default 1,000
@@ -68,7 +68,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxPayloadBytes, 1<<20)
 	def(&l.MaxUnfinished, 1_000_000)
 	def(&l.MaxStarting, 16_384)
-	def(&l.MaxResidentRuns, 10_000)
+	def(&l.MaxResidentRuns, 4_000)
 	def(&l.MaxWaitingTasks, 1_024)
 	def(&l.MaxTags, 16)
 	def(&l.MaxBatch, 1_000)

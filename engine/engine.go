@@ -34,7 +34,7 @@ type Engine struct {
 	dispatcher *dispatcher
 	waiters    *waiters
 
-	residentPerShard int
+	residentPerShard atomic.Int64 // see setResidents
 	resident         atomic.Int64
 	unfinished       atomic.Int64
 	starting         atomic.Int64
@@ -87,9 +87,13 @@ func New(cfg Config) (*Engine, error) {
 	e.workflows = newWorkflows(e)
 	e.dispatcher = newDispatcher(e)
 	e.committer = newCommitter(e)
-	e.residentPerShard = max(1, cfg.Limits.MaxResidentRuns/int(cfg.Store.Shards()))
+	e.setResidents(0)
 	return e, nil
 }
+
+// Commits is the number of transactions committed so far. It stands still while
+// there is nothing to do.
+func (e *Engine) Commits() uint64 { return e.committer.commits.Load() }
 
 // ID names this incarnation of the orchestrator.
 func (e *Engine) ID() string { return e.id }
@@ -323,6 +327,14 @@ func (e *Engine) recover(ctx context.Context) error {
 		all = append(all, <-errs)
 	}
 	return errors.Join(all...)
+}
+
+// setResidents sets how many runs each shard keeps in memory: its part of the
+// limit, or, where more tasks are at workers, enough for their runs twice over,
+// since those are needed again soon.
+func (e *Engine) setResidents(inFlight int) {
+	shards := int(e.cfg.Store.Shards())
+	e.residentPerShard.Store(int64(max(1, e.cfg.Limits.MaxResidentRuns/shards, 2*inFlight/shards)))
 }
 
 // shardIndex is the shard of a run's number (see store.RefBase).

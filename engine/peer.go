@@ -316,6 +316,11 @@ func (d *dispatcher) sweep() {
 		}
 	}
 	d.swept = now
+	inFlight := 0
+	for _, p := range d.peers {
+		inFlight += len(p.out)
+	}
+	d.eng.setResidents(inFlight)
 	if d.connected {
 		for _, p := range d.sortedPeers() {
 			if now > p.graceUntil && now-p.seen > silentAfter*max(p.interval, d.eng.cfg.HeartbeatInterval) {

@@ -5,12 +5,11 @@ import "github.com/ringmaster-dev/ringmaster/protocol"
 // entry is a task that waits in the engine. Its task is nil where the queue is
 // long: then it is built again, from the run, when its turn comes.
 type entry struct {
-	id    protocol.TaskID
-	hash  uint64 // of the routing key
-	since int64  // Unix ms: when the attempt was decided
+	id   protocol.TaskID
+	hash uint64 // of the routing key
+	task *protocol.Task
 	// priority is that of the run, 0 to maxPriority: higher ones go first.
 	priority uint8
-	task     *protocol.Task
 	// doubtful: an earlier incarnation of this orchestrator may have sent the
 	// attempt to a worker that has not said so. That it failed at one worker
 	// then does not prove that it had no effect.

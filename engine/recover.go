@@ -30,7 +30,7 @@ func (s *shard) recover(ctx context.Context) error {
 			}
 			s.resume(r)
 		}
-		s.runs.shrink(s.eng.residentPerShard, s.number)
+		s.runs.shrink(int(s.eng.residentPerShard.Load()), s.number)
 		if len(runs) < page {
 			s.eng.resident.Add(int64(len(s.runs.byRef)))
 			return nil
@@ -64,7 +64,7 @@ func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	step := r.wf.Step(c.Step)
 	id := taskID(r.row.Ref, c)
 	t := limboTask{timeout: step.Timeout, offer: offer{
-		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli(), priority: r.state.Priority()},
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority()},
 		class: s.eng.dispatcher.class(step, c.Phase),
 	}}
 	if c.Phase == machine.Compensate {

@@ -128,6 +128,9 @@ func (s *shard) nextAlarm() time.Duration {
 	if at, ok := s.alarms.next(); ok {
 		wait = min(wait, at-s.eng.clock.now().UnixMilli())
 	}
+	if !s.recent.empty() {
+		wait = min(wait, lookupValid.Milliseconds())
+	}
 	return time.Duration(max(wait, 0)) * time.Millisecond
 }
 
@@ -147,6 +150,7 @@ func (s *shard) submit() {
 // tidy forgets ended runs that are durable, and whatever is over the limit.
 func (s *shard) tidy() {
 	durable := s.durable.Load()
+	s.recent.turn(s.eng.clock.since(), durable)
 	kept := s.ended[:0]
 	for _, r := range s.ended {
 		if r.part > durable {
@@ -157,7 +161,7 @@ func (s *shard) tidy() {
 	}
 	clear(s.ended[len(kept):])
 	s.ended = kept
-	s.runs.shrink(s.eng.residentPerShard, durable)
+	s.runs.shrink(int(s.eng.residentPerShard.Load()), durable)
 	s.eng.resident.Add(int64(len(s.runs.byRef) - s.residents))
 	s.residents = len(s.runs.byRef)
 }

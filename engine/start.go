@@ -49,10 +49,10 @@ func inputHash(workflow string, input []byte) (h [16]byte) {
 
 // lookupValid is how long a lookup of an id in the store stays good: starts
 // decided here are remembered for at least as long.
-const lookupValid = 5 * time.Second
+const lookupValid = time.Second
 
-// recentStarts remembers the ids that a shard started within the last five
-// seconds at least, and until they are durable, which closes the gap between a
+// recentStarts remembers the ids that a shard started within the last
+// second at least, and until they are durable, which closes the gap between a
 // caller's lookup in the store and the shard's decision.
 type recentStarts struct {
 	young, old map[string]int64 // id -> ref
@@ -68,12 +68,19 @@ func newRecentStarts() recentStarts {
 // add remembers a start that submission number makes durable; durable is the
 // last that is.
 func (r *recentStarts) add(id string, ref int64, now time.Duration, number, durable uint64) {
-	if now-r.turned > lookupValid && r.oldLast <= durable {
-		r.old, r.oldLast = r.young, r.last
-		r.young, r.turned = make(map[string]int64, len(r.young)), now
-	}
+	r.turn(now, durable)
 	r.young[id], r.last = ref, number
 }
+
+// turn forgets what is old enough.
+func (r *recentStarts) turn(now time.Duration, durable uint64) {
+	if now-r.turned > lookupValid && r.oldLast <= durable {
+		r.old, r.oldLast = r.young, r.last
+		r.young, r.turned = map[string]int64{}, now
+	}
+}
+
+func (r *recentStarts) empty() bool { return len(r.young)+len(r.old) == 0 }
 
 func (r *recentStarts) find(id string) (int64, bool) {
 	if ref, ok := r.young[id]; ok {
@@ -184,7 +191,7 @@ func startedOf(row *store.Run, created bool) rest.Started {
 func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 	step := r.wf.Step(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
-		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), since: c.Scheduled.UnixMilli(), priority: r.state.Priority(), task: s.task(r, step, id)},
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id)},
 		class: s.eng.dispatcher.class(step, c.Phase),
 	})
 	s.alarmQueueTimeout(step, c, id)

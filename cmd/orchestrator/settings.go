@@ -64,7 +64,7 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Int("max-batch-bytes", api.DefaultMaxBatchBytes, "largest body of a batch of starts")
 	fl.Int("max-unfinished", 1_000_000, "runs that have not ended; at this limit new ones are refused with 429")
 	fl.Int("max-starting", 16_384, "starts that are not durable yet; at this limit new ones are refused with 429")
-	fl.Int("max-resident-runs", 10_000, "runs held in memory")
+	fl.Int("max-resident-runs", 4_000, "runs held in memory; more while more tasks are at workers")
 	fl.String("log-level", logLevel, "debug, info, warn or error")
 	fl.String("log-format", "text", "text or json")
 	fl.Duration("shutdown-timeout", 15*time.Second, "how long a stop may take before it is cut short")
