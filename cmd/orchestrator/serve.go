@@ -108,6 +108,7 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 	ready(n, addressOf(listener))
 
 	aside, stopAside := context.WithCancel(ctx)
+	tuneMemory()
 	go trimWhenIdle(aside, n.engine.Commits)
 	asideDone := make(chan struct{})
 	go func() {
