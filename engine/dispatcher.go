@@ -102,12 +102,18 @@ func newDispatcher(e *Engine) *dispatcher {
 	}
 }
 
+// taskOf is the type and the timeout of a step's task in a phase.
+func taskOf(step *definitions.Step, phase machine.Phase) (typ string, timeout time.Duration) {
+	if phase == machine.Compensate {
+		return step.Compensation, step.CompensationTimeout
+	}
+	return step.Action, step.Timeout
+}
+
 // class returns the class of a step's tasks.
 func (d *dispatcher) class(step *definitions.Step, phase machine.Phase) *class {
-	key := classKey{service: step.Service, typ: step.Action, place: step.Placement}
-	if phase == machine.Compensate {
-		key.typ = step.Compensation
-	}
+	typ, _ := taskOf(step, phase)
+	key := classKey{service: step.Service, typ: typ, place: step.Placement}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.classes[key]

@@ -63,13 +63,11 @@ func (s *shard) resume(r *run) {
 func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	step := r.wf.Step(c.Step)
 	id := taskID(r.row.Ref, c)
-	t := limboTask{timeout: step.Timeout, offer: offer{
+	_, timeout := taskOf(step, c.Phase)
+	t := limboTask{timeout: timeout, offer: offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority()},
 		class: s.eng.dispatcher.class(step, c.Phase),
 	}}
-	if c.Phase == machine.Compensate {
-		t.timeout = step.CompensationTimeout
-	}
 	s.alarmQueueTimeout(step, c, id)
 	return t
 }

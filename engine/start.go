@@ -204,16 +204,13 @@ func (s *shard) cancelOrder(r *run, id protocol.TaskID, gentle bool) cancelOrder
 // task builds what is sent to a worker.
 func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protocol.Task {
 	phase := machine.Phase(id.Phase)
-	t := &protocol.Task{
+	typ, timeout := taskOf(step, phase)
+	return &protocol.Task{
 		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
-		Type: step.Action, Timeout: step.Timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
+		Type: typ, Timeout: timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
 		Owner:   s.eng.id,
 		Payload: r.state.TaskInput(int(id.Step), phase),
 	}
-	if phase == machine.Compensate {
-		t.Type, t.Timeout = step.Compensation, step.CompensationTimeout
-	}
-	return t
 }
 
 // fetch dispatches the task of a run that had been out of memory.

@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"context"
 	"testing"
 
+	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
@@ -25,4 +27,26 @@ func TestHeartbeatOfTheLargestWorkerIsReadable(t *testing.T) {
 	if _, err := protocol.DecodeHeartbeat(&m); err != nil {
 		t.Errorf("orchestrators cannot read it, and count the worker as dead: %v", err)
 	}
+}
+
+// A worker that is stopped while it has no connection has nothing to drain.
+func TestStopBeforeTheFirstConnectionIsClean(t *testing.T) {
+	w, err := New(Config{Broker: unreachable{}, Service: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.HandleFunc("pay", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// unreachable is a broker that nobody can connect to.
+type unreachable struct{}
+
+func (unreachable) Open(ctx context.Context, _ broker.Options) (broker.Conn, error) {
+	<-ctx.Done()
+	return nil, broker.ErrUnavailable
 }

@@ -74,9 +74,9 @@ func (w *Worker) Name() string { return w.cfg.Name }
 // Run connects, registers the workflows and performs tasks until ctx ends or
 // an orchestrator asks the worker to drain. Then it starts no more tasks, lets
 // running handlers end, waits until their results are known to be durable (both
-// in bounded time), and leaves. It returns nil after that, an error that wraps
-// [ErrUnclean] if it had to leave something behind, and other errors if it
-// could not start. Handlers get ctx's values but not its end.
+// in bounded time), and leaves. It returns nil after that (also if ctx ended
+// before it had begun), an error that wraps [ErrUnclean] if it had to leave
+// something behind, and other errors if it could not start. Handlers get ctx's values but not its end.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.ran.Swap(true) {
 		return ErrRan
@@ -110,6 +110,9 @@ func (w *Worker) run(ctx context.Context) error {
 		Logger: w.cfg.Logger, Registerer: w.cfg.Registerer,
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it had anything to drain
+		}
 		return fmt.Errorf("worker: connecting to the broker: %w", err)
 	}
 	// What goes on in the background outlives ctx until the worker has left.
@@ -127,6 +130,9 @@ func (w *Worker) run(ctx context.Context) error {
 	}()
 	w.conn = conn
 	if err := w.subscribe(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return fmt.Errorf("worker: %w", err)
 	}
 	for range w.cfg.Concurrency {

@@ -61,12 +61,7 @@ func serve(ctx context.Context, cfg *config.Config, metricsListen string, logger
 		w.HandleFunc(t.Type, calls.Handler(t))
 		logger.Info("relaying", "type", t.Type, "method", t.Method, "url", t.URL.String())
 	}
-	err = w.Run(ctx)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, worker.ErrUnclean) {
-		logger.Info("stopped before there was a connection", "service", cfg.Service)
-		return nil
-	}
-	if err != nil {
+	if err := w.Run(ctx); err != nil {
 		return fmt.Errorf("relay tasks of service %s: %w", cfg.Service, err)
 	}
 	logger.Info("drained", "service", cfg.Service)

@@ -97,11 +97,7 @@ func run(
 	if err := svc.Register(ctx, w); err != nil {
 		return err
 	}
-	err = w.Run(ctx)
-	if ctx.Err() != nil && !errors.Is(err, worker.ErrUnclean) {
-		return nil // asked to stop, if only before there was a connection
-	}
-	return err
+	return w.Run(ctx)
 }
 
 func serveMetrics(address string, registry *prometheus.Registry, logger *slog.Logger) (stop func(), err error) {
