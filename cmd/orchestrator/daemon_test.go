@@ -12,19 +12,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
 	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
 // daemon is a command that serves until its context ends.
 type daemon struct {
 	url    string
+	broker string // where it says one
 	stop   context.CancelFunc
 	status chan int
 	err    *strings.Builder // to be read after stopping
 }
 
-var apiLine = regexp.MustCompile(`api +(http://\S+)`)
+var (
+	apiLine    = regexp.MustCompile(`api +(http://\S+)`)
+	brokerLine = regexp.MustCompile(`broker +(amqp://\S+)`)
+)
 
 // startDaemon runs a command line until it says where its API is.
 func startDaemon(t *testing.T, args ...string) *daemon {
@@ -44,6 +50,11 @@ func startDaemon(t *testing.T, args ...string) *daemon {
 	for lines.Scan() {
 		if m := apiLine.FindStringSubmatch(lines.Text()); m != nil {
 			d.url = m[1]
+		}
+		if m := brokerLine.FindStringSubmatch(lines.Text()); m != nil {
+			d.broker = m[1]
+		}
+		if strings.HasPrefix(lines.Text(), "namespace") {
 			break
 		}
 	}
@@ -122,6 +133,39 @@ func TestEphemeralDevLeavesNothing(t *testing.T) {
 	if entries, _ := os.ReadDir(temp); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}
+}
+
+// A private RabbitMQ comes and goes with the daemon, and workers of other
+// processes can join by what it prints.
+func TestDevStartsAPrivateRabbitMQ(t *testing.T) {
+	d := startDaemon(t, "dev", "--ephemeral", "--listen", "127.0.0.1:0", "--broker", "auto")
+	b, err := rabbit.New(rabbit.Config{URLs: []string{d.broker}})
+	if err != nil {
+		t.Fatalf("broker %q: %v", d.broker, err)
+	}
+	sdk, err := worker.New(worker.Config{Broker: b, Service: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sdk.HandleFunc("pay", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- sdk.Run(ctx) }()
+	for {
+		workers, err := d.client(t).Workers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(workers) == 1 {
+			break
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	d.end(t)
 }
 
 func TestAnAddressInUseIsSaid(t *testing.T) {

@@ -10,10 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ringmaster-dev/ringmaster/internal/render"
+	"github.com/ringmaster-dev/ringmaster/internal/testenv"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
 
 const defaultDevDB = "./.ringmaster/dev.db"
+
+// brokerAuto is the --broker that asks for a private RabbitMQ.
+const brokerAuto = "auto"
 
 func newDev(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
@@ -24,9 +28,12 @@ needs to be installed. Its state stays in ./.ringmaster/dev.db until you remove
 that folder; --ephemeral keeps it in a temporary one that is removed at the end.
 
 The broker in the process can be reached by workers of the same process only.
-For workers of their own, in any language, give a RabbitMQ with --broker.`,
+For workers of their own, in any language, give a RabbitMQ with --broker, or
+"--broker auto" for a private RabbitMQ that is started, and ended, with this
+process, where the server is installed.`,
 		Example: `  orchestrator dev
   orchestrator dev --ephemeral --listen 127.0.0.1:0
+  orchestrator dev --broker auto
   orchestrator dev --broker amqp://guest:guest@127.0.0.1:5672/`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,14 +52,36 @@ For workers of their own, in any language, give a RabbitMQ with --broker.`,
 				defer os.RemoveAll(dir)
 				s.DB = filepath.Join(dir, "dev.db")
 			}
+			if s.Broker == brokerAuto {
+				stop, err := c.privateBroker(cmd.Context(), &s)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			}
 			return c.dev(cmd.Context(), s)
 		},
 	}
 	daemonFlags(cmd.Flags(), "warn")
 	cmd.Flags().String("db", defaultDevDB, "SQLite file that holds all state; made if absent")
-	cmd.Flags().String("broker", "", "a RabbitMQ, as amqp://user:password@host:5672/; by default a broker inside this process")
+	cmd.Flags().String("broker", "", "a RabbitMQ, as amqp://user:password@host:5672/, or auto for a private one; by default a broker inside this process")
 	cmd.Flags().Bool("ephemeral", false, "keep the state in a temporary folder and remove it at the end")
 	return cmd
+}
+
+// privateBroker starts a RabbitMQ of this process's own and sets its address.
+func (c *cli) privateBroker(ctx context.Context, s *settings) (stop func(), err error) {
+	fmt.Fprintln(c.err, "starting a private RabbitMQ")
+	node, err := testenv.StartRabbit(ctx, testenv.RabbitConfig{NoInstall: true})
+	if err != nil {
+		return nil, fmt.Errorf("start a private RabbitMQ: %w", err)
+	}
+	s.Broker, s.privateBroker = node.URL, true
+	return func() {
+		if err := node.Close(); err != nil {
+			fmt.Fprintln(c.err, "stopping the private RabbitMQ:", err)
+		}
+	}, nil
 }
 
 func (c *cli) dev(ctx context.Context, s settings) error {
@@ -76,6 +105,9 @@ func (c *cli) welcome(s settings, address string) {
 	broker := "inside this process (--broker URL lets workers of other processes join)"
 	if urls := s.brokerURLs(); len(urls) > 0 {
 		broker = masked(s.Broker)
+	}
+	if s.privateBroker { // nobody else can reach it, and workers need the whole URL
+		broker = s.Broker + " (ends with this process)"
 	}
 	fmt.Fprintln(c.out, c.style.Bold("Ringmaster is ready."))
 	c.pairs(c.out,

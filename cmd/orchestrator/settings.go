@@ -23,6 +23,8 @@ import (
 // settings are what a daemon can be told: by flags, then by RINGMASTER_*
 // variables, then by a YAML file, then by default.
 type settings struct {
+	privateBroker bool // a RabbitMQ that this process has started for itself
+
 	Listen            string        `koanf:"listen"`
 	AllowRemote       bool          `koanf:"allow_remote"`
 	DB                string        `koanf:"db"`
@@ -160,6 +162,9 @@ func (s settings) validate() error {
 		}
 	}
 	for _, u := range s.brokerURLs() {
+		if u == brokerAuto && s.Broker == brokerAuto {
+			continue
+		}
 		parsed, err := url.Parse(u)
 		if err != nil || parsed.Scheme != "amqp" && parsed.Scheme != "amqps" || parsed.Host == "" {
 			return usage("broker URL %q: expected amqp://user:password@host:5672/ (several with commas between)", masked(u))

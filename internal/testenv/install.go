@@ -48,25 +48,27 @@ func findProgram(name string, dirs ...string) (string, bool) {
 	return "", false
 }
 
+// locate finds a program, or says how to install it.
+func locate(_ context.Context, program, pkg string, dirs ...string) (string, error) {
+	if dir, ok := findProgram(program, dirs...); ok {
+		return dir, nil
+	}
+	return "", fmt.Errorf("%s is not installed: install the package %s (Debian and Ubuntu: apt-get install %s)", program, pkg, pkg)
+}
+
 // ensure finds a program and installs its Debian package when it is missing.
 func ensure(ctx context.Context, program, pkg string, dirs ...string) (string, error) {
-	if dir, ok := findProgram(program, dirs...); ok {
-		return dir, nil
-	}
-	hint := fmt.Sprintf("%s is not installed: install the package %s (Debian and Ubuntu: apt-get install %s)", program, pkg, pkg)
-	if os.Geteuid() != 0 {
-		return "", errors.New(hint)
+	dir, missing := locate(ctx, program, pkg, dirs...)
+	if missing == nil || os.Geteuid() != 0 {
+		return dir, missing
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return "", errors.New(hint)
+		return "", missing
 	}
 	if err := aptInstall(ctx, pkg); err != nil {
-		return "", fmt.Errorf("%s; installing it failed: %w", hint, err)
+		return "", fmt.Errorf("%w; installing it failed: %w", missing, err)
 	}
-	if dir, ok := findProgram(program, dirs...); ok {
-		return dir, nil
-	}
-	return "", errors.New(hint)
+	return locate(ctx, program, pkg, dirs...)
 }
 
 // aptInstall installs a package without letting it start a system service:

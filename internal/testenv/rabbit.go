@@ -60,13 +60,19 @@ type RabbitConfig struct {
 	Dir string
 	// Config is appended to rabbitmq.conf.
 	Config string
+	// NoInstall fails where the server is missing instead of installing it.
+	NoInstall bool
 	// Detached leaves the node running when this process ends.
 	Detached bool
 }
 
 // StartRabbit starts a node of its own and waits until it answers.
 func StartRabbit(ctx context.Context, cfg RabbitConfig) (*Rabbit, error) {
-	bin, err := ensure(ctx, "rabbitmq-server", "rabbitmq-server",
+	find := ensure
+	if cfg.NoInstall {
+		find = locate
+	}
+	bin, err := find(ctx, "rabbitmq-server", "rabbitmq-server",
 		"/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin", "/opt/rabbitmq*/sbin",
 		"/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
 	if err != nil {

@@ -38,7 +38,7 @@ type Config struct {
 	Shards uint32
 	// ReadConns is the number of connections for reading. Zero: 4.
 	ReadConns int
-	// Logger gets what an operator should know. Nil: slog.Default().
+	// Logger gets what an operator should know. Nil discards it.
 	Logger *slog.Logger
 	// Registerer gets the store's metrics. Nil: none are registered.
 	Registerer prometheus.Registerer
@@ -49,7 +49,7 @@ func (c Config) withDefaults() Config {
 		c.ReadConns = defaultReadConns
 	}
 	if c.Logger == nil {
-		c.Logger = slog.Default()
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
