@@ -77,10 +77,10 @@ func crashOnce(t *testing.T, failing, after bool, at int) {
 	w.wrap = func(s store.Store) store.Store { return &crashing{Store: s, left: at, after: after} }
 	e := w.start()
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { // the client gives up on an orchestrator that is gone
-		<-e.Done()
+	go func(gone <-chan struct{}) { // the client gives up on an orchestrator that is gone
+		<-gone
 		cancel()
-	}()
+	}(e.Done())
 	start := rest.Start{Workflow: "order", ID: "o", Input: orderInput}
 	_, err := e.StartRun(ctx, start)
 	if err == nil {

@@ -21,6 +21,7 @@ type parcel struct {
 	queue   string
 	batches bool
 	tasks   []*sent
+	bodies  []*protocol.Task // of the tasks, as they are now
 	cancels []protocol.TaskID
 	drain   bool
 	durable uint64
@@ -77,7 +78,7 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 			}
 			s.queue, s.session = p.queue, d.session
 			s.task.NotAfter = notAfter
-			pc.tasks = append(pc.tasks, s)
+			pc.tasks, pc.bodies = append(pc.tasks, s), append(pc.bodies, s.task)
 		}
 		p.pending, p.cancels, p.drain = nil, nil, false
 		buf = append(buf, pc)
@@ -117,8 +118,8 @@ func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
 		e.metrics.taskBatch.Observe(float64(n))
 	}
 	if !pc.batches {
-		for _, s := range pc.tasks {
-			m := protocol.EncodeTask(pc.queue, s.task)
+		for _, task := range pc.bodies {
+			m := protocol.EncodeTask(pc.queue, task)
 			protocol.SetDurable(&m, pc.durable)
 			msgs = append(msgs, m)
 		}
@@ -126,13 +127,13 @@ func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
 	}
 	var batch []*protocol.Task
 	size := 0
-	for _, s := range pc.tasks {
-		if len(batch) == maxBatchTasks || size > 0 && size+s.task.Size() > maxBatchBytes {
+	for _, task := range pc.bodies {
+		if len(batch) == maxBatchTasks || size > 0 && size+task.Size() > maxBatchBytes {
 			msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
 			batch, size = batch[:0], 0
 		}
-		batch = append(batch, s.task)
-		size += s.task.Size()
+		batch = append(batch, task)
+		size += task.Size()
 	}
 	if len(batch) > 0 {
 		msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
