@@ -16,13 +16,17 @@ func appendWorkflow(b []byte, w *Workflow) []byte {
 	o.expression("routing_key", w.routingKey)
 	o.duration("deadline", w.deadline, 0)
 	o.expression("output", w.output)
-	o.key("steps")
+	list, item := "steps", appendStep
+	if w.kind.HasParticipants() {
+		list, item = "participants", appendParticipant
+	}
+	o.key(list)
 	o.b = append(o.b, '[')
 	for i := range w.steps {
 		if i > 0 {
 			o.b = append(o.b, ',')
 		}
-		o.b = appendStep(o.b, w, i)
+		o.b = item(o.b, w, i)
 	}
 	o.b = append(o.b, ']')
 	return append(o.b, '}')

@@ -47,6 +47,15 @@ func (v *validator) build() *Workflow {
 		return "the routing key is computed before any step runs"
 	})
 	w.output = v.expression(w, -1, "output", d.output, wantJSON, func(int) string { return "" })
+	if d.kind.HasParticipants() {
+		for i := range d.steps {
+			w.steps[i] = v.resolvedParticipant(i)
+			w.exprs[i].input = v.expression(w, i, "input", d.steps[i].input, wantJSON, func(int) string {
+				return "participants prepare side by side, and see no outputs of one another"
+			})
+		}
+		return w
+	}
 	if len(d.steps) == 0 {
 		return w
 	}

@@ -1,6 +1,6 @@
-// Package definitions is the language in which workflows are written: a
-// builder for sagas, their validation, and the canonical JSON in which they
-// travel. It does no I/O.
+// Package definitions is the language in which workflows are written: builders
+// for sagas, two-phase commit and TCC, their validation, and the canonical JSON
+// in which they travel. It does no I/O.
 //
 // A definition is Go code in the user's repository. The builder compiles it to
 // an immutable [Workflow]:
@@ -22,6 +22,21 @@
 // neither it nor a step after it has a compensation, and every step is an
 // ancestor or a descendant of it. (A pivot is optional.)
 //
+// # Participants
+//
+// A two-phase commit or a TCC has participants in place of steps. All prepare
+// (try) side by side; then all commit (confirm), or all abort (cancel):
+//
+//	b := definitions.TwoPhase("transfer")
+//	b.Participant("debit").Service("bank").
+//		Prepare("debit.prepare").Commit("debit.commit").Abort("debit.abort")
+//	b.Participant("credit").Service("ledger").
+//		Prepare("credit.prepare").Commit("credit.commit").Abort("credit.abort")
+//	wf, err := b.Build()
+//
+// A single participant is committed in one phase: it gets a commit task and
+// nothing else, so that its commit must be able to do the whole work.
+//
 // # Expressions
 //
 // A closure cannot travel, so conditions, inputs, outputs and routing keys are
@@ -34,7 +49,8 @@
 //
 // When, Input and CompensationInput of a step see the outputs of its
 // ancestors, CompensationInput also that of the step itself; Output sees all
-// steps, RoutingKey none. All references are checked when the definition is
+// steps, RoutingKey none. A participant counts as a step here: its output is
+// what its prepare yielded. Its own Input sees the run's input alone. All references are checked when the definition is
 // built, and so are syntax and types. The standard functions and macros of CEL
 // are there. There is no clock and no randomness, and maps are iterated in the
 // order of their keys: the same input gives the same result, to the byte.

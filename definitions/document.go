@@ -33,6 +33,20 @@ type stepDocument struct {
 	compensationRetry   RetryPolicy
 	timeout             time.Duration
 	compensationTimeout time.Duration
+	participant         participantDocument
 	queueTimeout        time.Duration
 	placement           Placement
+}
+
+// participantDocument is what a participant has in place of action and
+// compensation.
+type participantDocument struct {
+	prepare       string
+	commit        string
+	abort         string
+	commitService string // of the typed commit, to be compared with service
+	abortService  string
+	phaseTwoRetry RetryPolicy
+	commitTimeout time.Duration
+	abortTimeout  time.Duration
 }

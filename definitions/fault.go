@@ -26,6 +26,7 @@ const (
 	RuleUnreachable  = "unreachable"   // a step that waits for a cycle
 	RulePivot        = "pivot"         // a saga has one pivot, and all steps are before or after it
 	RuleCompensation = "compensation"  // how a step is undone, before and after the pivot
+	RuleParticipant  = "participant"   // the three tasks of a participant: one service, no two the same
 	RuleDuration     = "duration"      // a malformed, negative or too long duration
 	RuleRetry        = "retry"         // a retry policy that makes no sense
 	RuleExpression   = "expression"    // an expression that does not compile, or has the wrong type

@@ -62,7 +62,11 @@ func (r *reader) document(v ref.Val) (document, bool) {
 		deadline:    f.duration("deadline"),
 		output:      f.text("output"),
 	}
-	steps, path, given := f.list("steps")
+	list, item := "steps", r.step
+	if doc.kind.HasParticipants() {
+		list, item = "participants", r.participant
+	}
+	steps, path, given := f.list(list)
 	f.rest()
 	if given && steps == nil {
 		return doc, false
@@ -71,20 +75,13 @@ func (r *reader) document(v ref.Val) (document, bool) {
 		return document{kind: doc.kind, name: doc.name, steps: make([]stepDocument, n)}, true
 	}
 	for i := range steps.size() {
-		doc.steps = append(doc.steps, r.step(path+"["+strconv.Itoa(i)+"]", steps.at(i)))
+		doc.steps = append(doc.steps, item(path+"["+strconv.Itoa(i)+"]", steps.at(i)))
 	}
 	return doc, true
 }
 
 func (r *reader) step(path string, v ref.Val) stepDocument {
-	name := ""
-	if o, ok := v.(*object); ok {
-		if s, found := o.get("name"); found {
-			text, _ := s.(types.String)
-			name = string(text)
-		}
-	}
-	f, ok := r.fields(path, name, v)
+	f, ok := r.member(path, v)
 	if !ok {
 		return stepDocument{}
 	}
@@ -109,6 +106,18 @@ func (r *reader) step(path string, v ref.Val) stepDocument {
 	s.placement = f.placement("placement")
 	f.rest()
 	return s
+}
+
+// member reads the fields of a step or participant.
+func (r *reader) member(path string, v ref.Val) (*fields, bool) {
+	name := ""
+	if o, ok := v.(*object); ok {
+		if s, found := o.get("name"); found {
+			text, _ := s.(types.String)
+			name = string(text)
+		}
+	}
+	return r.fields(path, name, v)
 }
 
 // fields reads the fields of one object.

@@ -24,7 +24,7 @@ func TestParseNamesThePathOfAFault(t *testing.T) {
 		"not UTF-8":      {"{\"name\":\"\xff\"}", []string{" name syntax"}},
 		"key twice":      {`{"steps":[{"name":"a","name":"b"}]}`, []string{" steps[0].name duplicate"}},
 		"nothing inside": {`{}`, []string{" kind required", " name required", " steps required"}},
-		"another kind":   {`{"kind":"tcc","name":"n","service":"s","steps":[` + a + `]}`, []string{" kind value"}},
+		"another kind":   {`{"kind":"choreography","name":"n","service":"s","steps":[` + a + `]}`, []string{" kind value"}},
 		"unknown fields": {`{"kind":"saga","name":"n","service":"s","foo":1,"steps":[{"name":"a","action":"x","compensation":"y","bar":1,"retry":{"baz":2}}]}`,
 			[]string{" foo unknown-field", "a steps[0].retry.baz unknown-field", "a steps[0].bar unknown-field"}},
 		"wrong types": {`{"kind":"saga","name":"n","service":"s","deadline":3,"steps":[{"name":"a","action":1,"compensation":{},"pivot":"yes","after":[1],"retry":[],"timeout":null,"placement":2}]}`,

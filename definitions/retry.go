@@ -18,6 +18,8 @@ const (
 	DefaultMultiplier  = 2.0
 	DefaultJitter      = 0.2
 	DefaultMaxAttempts = 10 // of actions up to and including the pivot; later actions and compensations: Unlimited
+
+	DefaultPrepareAttempts = 3 // of a participant's prepare; commits and aborts: Unlimited
 )
 
 // RetryPolicy says how a task is tried again after a retryable failure: after
@@ -30,8 +32,8 @@ type RetryPolicy struct {
 	Jitter     float64       // each wait is varied by up to this fraction of itself, at most 1; default 0.2; NoJitter for none
 
 	// MaxAttempts counts the first attempt too. Default: 10 for actions up to
-	// and including the pivot, Unlimited for actions after it and for
-	// compensations.
+	// and including the pivot, 3 for prepare, Unlimited for actions after the
+	// pivot, for compensations, and for commit and abort.
 	MaxAttempts int
 
 	// MaxElapsed bounds the time from the first attempt to the start of the

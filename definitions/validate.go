@@ -23,7 +23,7 @@ func (v *validator) fault(step int, field, rule, format string, args ...any) {
 	f := Fault{Field: field, Rule: rule, Message: fmt.Sprintf(format, args...)}
 	if step >= 0 {
 		f.Step = v.doc.steps[step].name
-		f.Field = "steps[" + strconv.Itoa(step) + "]"
+		f.Field = v.list() + "[" + strconv.Itoa(step) + "]"
 		if field != "" {
 			f.Field += "." + field
 		}
@@ -41,13 +41,20 @@ func (v *validator) fault(step int, field, rule, format string, args ...any) {
 func (v *validator) check() bool {
 	v.header()
 	if n := len(v.doc.steps); n == 0 {
-		v.fault(-1, "steps", RuleRequired, "a workflow has at least one step")
+		v.fault(-1, v.list(), RuleRequired, "a workflow has at least one %s", v.member())
 		return true
 	} else if n > MaxSteps {
-		v.fault(-1, "steps", RuleLimit, "%d steps are more than the limit of %d", n, MaxSteps)
+		v.fault(-1, v.list(), RuleLimit, "%d %ss are more than the limit of %d", n, v.member(), MaxSteps)
 		return false
 	}
 	v.index = make(map[string]int, len(v.doc.steps))
+	if v.doc.kind.HasParticipants() {
+		v.pivot = -1
+		for i := range v.doc.steps {
+			v.participant(i)
+		}
+		return true
+	}
 	for i := range v.doc.steps {
 		v.step(i)
 	}
@@ -60,11 +67,12 @@ func (v *validator) check() bool {
 func (v *validator) header() {
 	d := v.doc
 	switch d.kind {
-	case KindSaga:
+	case KindSaga, KindTwoPhase, KindTCC:
 	case "":
-		v.fault(-1, "kind", RuleRequired, "a workflow needs a kind: %q", KindSaga)
+		v.fault(-1, "kind", RuleRequired, "a workflow needs a kind: %q, %q or %q", KindSaga, KindTwoPhase, KindTCC)
 	default:
-		v.fault(-1, "kind", RuleValue, "%q is not a kind of workflow; there is %q", d.kind, KindSaga)
+		v.fault(-1, "kind", RuleValue, "%q is not a kind of workflow; there are %q, %q and %q",
+			d.kind, KindSaga, KindTwoPhase, KindTCC)
 	}
 	v.name(-1, "name", d.name, "a workflow needs a name")
 	v.text(-1, "description", d.description)
@@ -76,14 +84,7 @@ func (v *validator) header() {
 
 func (v *validator) step(i int) {
 	s := &v.doc.steps[i]
-	if v.name(i, "name", s.name, "a step needs a name") {
-		if first, taken := v.index[s.name]; taken {
-			v.fault(i, "name", RuleDuplicate, "steps[%d] has this name already", first)
-		} else {
-			v.index[s.name] = i
-		}
-	}
-	v.name(i, "service", v.service(i), "a step needs a service, its own or the workflow's")
+	v.identity(i)
 	v.name(i, "action", s.action, "a step needs an action")
 	if s.compensation != "" {
 		v.name(i, "compensation", s.compensation, "")
@@ -94,9 +95,37 @@ func (v *validator) step(i int) {
 	v.duration(i, "timeout", s.timeout)
 	v.duration(i, "compensation_timeout", s.compensationTimeout)
 	v.duration(i, "queue_timeout", s.queueTimeout)
-	if s.placement > LeastLoaded {
+	v.placement(i)
+}
+
+// identity checks the name of a step or participant, and its service.
+func (v *validator) identity(i int) {
+	name := v.doc.steps[i].name
+	if v.name(i, "name", name, "a "+v.member()+" needs a name") {
+		if first, taken := v.index[name]; taken {
+			v.fault(i, "name", RuleDuplicate, "%s[%d] has this name already", v.list(), first)
+		} else {
+			v.index[name] = i
+		}
+	}
+	v.name(i, "service", v.service(i), "a "+v.member()+" needs a service, its own or the workflow's")
+}
+
+func (v *validator) placement(i int) {
+	if v.doc.steps[i].placement > LeastLoaded {
 		v.fault(i, "placement", RuleValue, "must be %s, %s or %s", Ring, Bounded, LeastLoaded)
 	}
+}
+
+// list is the field that holds what the workflow consists of, and member what
+// one of these is called.
+func (v *validator) list() string { return v.member() + "s" }
+
+func (v *validator) member() string {
+	if v.doc.kind.HasParticipants() {
+		return "participant"
+	}
+	return "step"
 }
 
 // service returns a step's service, its own or the workflow's.

@@ -31,8 +31,20 @@ const DefaultTimeout = time.Minute
 // Kind is the protocol that a workflow follows.
 type Kind string
 
-// KindSaga: steps with compensations.
-const KindSaga Kind = "saga"
+// The kinds.
+const (
+	// KindSaga: steps with compensations.
+	KindSaga Kind = "saga"
+	// KindTwoPhase: participants that prepare, and then all commit or all abort.
+	KindTwoPhase Kind = "2pc"
+	// KindTCC: the same protocol under the names try, confirm and cancel, with
+	// participants that reserve by means of their own.
+	KindTCC Kind = "tcc"
+)
+
+// HasParticipants tells whether workflows of this kind consist of participants,
+// rather than of a saga's steps.
+func (k Kind) HasParticipants() bool { return k == KindTwoPhase || k == KindTCC }
 
 // Placement is how a worker is chosen for a step's tasks.
 type Placement uint8
@@ -79,8 +91,12 @@ type Workflow struct {
 	exprs        []stepExpressions
 }
 
-// Step is the compiled view of a step, with defaults resolved. It is
-// read-only: its slices are shared.
+// Step is the compiled view of a step or, in a workflow whose kind
+// HasParticipants, of a participant, with defaults resolved. It is read-only:
+// its slices are shared.
+//
+// A participant has Prepare, Commit and Abort, and the settings of these, in
+// place of Action and Compensation; it has no Preds and no Succs.
 type Step struct {
 	Index          int
 	Name           string
@@ -95,12 +111,19 @@ type Step struct {
 	Preds []int // the steps it comes after directly, ascending
 	Succs []int // the steps that come after it directly, ascending
 
-	Retry               RetryPolicy // of the action
+	Retry               RetryPolicy // of the action, or of prepare
 	CompensationRetry   RetryPolicy
 	Timeout             time.Duration
 	CompensationTimeout time.Duration
 	QueueTimeout        time.Duration // 0: none
 	Placement           Placement
+
+	Prepare       string // the task types of a participant
+	Commit        string
+	Abort         string
+	PhaseTwoRetry RetryPolicy // of commit and abort; of prepare, and of a commit in one phase: Retry
+	CommitTimeout time.Duration
+	AbortTimeout  time.Duration
 
 	HasWhen              bool
 	HasInput             bool
@@ -126,7 +149,7 @@ func (w *Workflow) JSON() []byte { return slices.Clone(w.json) }
 // Deadline returns how long a run may take; 0: no deadline.
 func (w *Workflow) Deadline() time.Duration { return w.deadline }
 
-// Len returns the number of steps.
+// Len returns the number of steps or participants.
 func (w *Workflow) Len() int { return len(w.steps) }
 
 // Step returns step i, 0 <= i < Len, in the order written. It must not be

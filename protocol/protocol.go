@@ -65,6 +65,9 @@ const (
 	OutcomeSucceeded Outcome = iota + 1
 	OutcomeFailed
 	OutcomeUnknown
+	// OutcomeReadOnly answers prepare: a vote of yes with nothing to commit or
+	// abort, so that the participant hears no more of the run.
+	OutcomeReadOnly
 )
 
 // TaskID names one attempt within the run that owns it.
@@ -126,7 +129,7 @@ type Result struct {
 	Stack     string        // of a panic
 	Duration  time.Duration // how long the handler ran; µs precision
 	Trace     string
-	Payload   []byte // JSON output of a success
+	Payload   []byte // JSON output of a success, also of a read-only one
 }
 
 // Held is a task that a worker has, as its heartbeat lists it.

@@ -76,7 +76,7 @@ func TestPhasesAndOutcomesRoundTripAsText(t *testing.T) {
 			t.Errorf("%s: got %v, %v", text, q, err)
 		}
 	}
-	for o := OutcomeSucceeded; o <= OutcomeUnknown; o++ {
+	for o := OutcomeSucceeded; o <= OutcomeReadOnly; o++ {
 		text, _ := o.MarshalText()
 		var q Outcome
 		if err := q.UnmarshalText(text); err != nil || q != o {

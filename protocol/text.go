@@ -17,6 +17,7 @@ var outcomeNames = [...]string{
 	OutcomeSucceeded: "succeeded",
 	OutcomeFailed:    "failed",
 	OutcomeUnknown:   "unknown",
+	OutcomeReadOnly:  "read-only",
 }
 
 // Valid tells whether p is one of the phases.
