@@ -99,6 +99,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"store/sqlite", []string{"store"}},
 		{"worker", []string{"broker", "definitions", "protocol"}},
 		{"worker/inbox", []string{"definitions", "protocol", "worker"}},
+		{"worker/outbox", []string{"broker", "protocol", "protocol/rest"}},
 		{"client", []string{"definitions", "protocol/rest"}},
 		{"engine", []string{"broker", "definitions", "engine/machine", "protocol", "protocol/rest", "ring", "store"}},
 		{"api", []string{"engine", "protocol/rest", "store"}},

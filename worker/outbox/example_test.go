@@ -1,0 +1,92 @@
+package outbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ringmaster-dev/ringmaster/broker/memory"
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/store/sqlite"
+	"github.com/ringmaster-dev/ringmaster/worker"
+	"github.com/ringmaster-dev/ringmaster/worker/outbox"
+)
+
+type Order struct {
+	Item string `json:"item"`
+}
+
+var Ship = definitions.NewTask[Order, string]("shop", "ship")
+
+// A shop takes orders in its own database; each order that commits has a run,
+// and one that does not has none.
+func Example() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dir := must(os.MkdirTemp("", ""))
+	defer os.RemoveAll(dir)
+
+	// An orchestrator and a worker, here in the same process.
+	broker := must(memory.New(memory.Config{}))
+	store := must(sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "runs.db")}))
+	orchestrator := must(engine.New(engine.Config{Store: store, Broker: broker}))
+	shop := must(worker.New(worker.Config{Broker: broker, Service: "shop"}))
+	worker.Handle(shop, Ship, func(_ context.Context, o Order) (string, error) { return o.Item + " is on its way", nil })
+	go shop.Run(ctx)
+	must("started", orchestrator.Start(ctx))
+	defer orchestrator.Stop(ctx)
+	order := definitions.Saga("order").Output("steps.ship.output")
+	order.Step("ship").Do(Ship).Pivot()
+	must(orchestrator.RegisterWorkflow(ctx, order.MustBuild().JSON()))
+
+	// The application: its database, an outbox in it, and a relay.
+	db := sqlx.MustOpen("sqlite3", "file:"+filepath.Join(dir, "shop.db")+"?_journal_mode=WAL&_txlock=immediate")
+	defer db.Close()
+	db.MustExec(`CREATE TABLE orders (id TEXT PRIMARY KEY, item TEXT NOT NULL)`)
+	box := must(outbox.New(ctx, db, outbox.SQLite, outbox.Options{}))
+	relaying, stop := context.WithCancel(ctx)
+	done := make(chan error)
+	go func() { done <- outbox.NewRelay(box, broker).Run(relaying) }()
+
+	take := func(id, item string) error {
+		return box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+			start := rest.Start{Workflow: "order", ID: id, Input: must(json.Marshal(Order{item}))}
+			if _, err := box.Start(ctx, tx, start); err != nil {
+				return err
+			}
+			if item == "unicorn" {
+				return errors.New("sold out") // rolls back: no order, no run
+			}
+			_, err := tx.ExecContext(ctx, `INSERT INTO orders VALUES (?, ?)`, id, item)
+			return err
+		})
+	}
+	fmt.Println(take("order-1", "unicorn"))
+	fmt.Println(take("order-2", "kettle"))
+
+	for {
+		if run, err := orchestrator.Wait(ctx, "order-2", time.Minute); err == nil {
+			fmt.Println(run.ID, run.Status)
+			break
+		}
+		time.Sleep(time.Millisecond) // the relay has not been there yet
+	}
+	_, err := orchestrator.Run(ctx, "order-1")
+	fmt.Println(err)
+	stop()
+	fmt.Println(<-done)
+	// Output:
+	// sold out
+	// <nil>
+	// order-2 succeeded
+	// id: there is no run "order-1"
+	// <nil>
+}
