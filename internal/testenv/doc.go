@@ -1,16 +1,18 @@
 // Package testenv gives tests, benchmarks and demonstrations real services:
-// RabbitMQ and PostgreSQL, each on private ports of the loopback interface and
+// RabbitMQ, PostgreSQL, MariaDB and Redis, each on private ports of the loopback interface and
 // in a private directory.
 //
 // Two ways lead to a service:
 //
-//   - [RabbitMQ] and [Postgres] hand out a service that all tests of a process
-//     share. Where RINGMASTER_TEST_AMQP_URL, RINGMASTER_TEST_MANAGEMENT_URL and
-//     RINGMASTER_TEST_POSTGRES_URL are set, that is the service they name;
-//     otherwise the first caller starts one. Every test gets a virtual host or
-//     a database of its own on it.
-//   - [PrivateRabbitMQ], [StartRabbit] and [StartPostgres] always start a
-//     service of their own, for tests that stop, kill or starve it.
+//   - [RabbitMQ], [Postgres], [MySQL] and [Redis] hand out a service that all
+//     tests of a process share. Where RINGMASTER_TEST_AMQP_URL,
+//     RINGMASTER_TEST_MANAGEMENT_URL, RINGMASTER_TEST_POSTGRES_URL,
+//     RINGMASTER_TEST_MYSQL_URL and RINGMASTER_TEST_REDIS_URL are set, that is
+//     the service they name; otherwise the first caller starts one. Every test
+//     gets a virtual host or a database of its own on it, but for Redis.
+//   - [PrivateRabbitMQ], [StartRabbit], [StartPostgres], [StartMySQL] and
+//     [StartRedis] always start a service of their own, for tests that stop,
+//     kill or starve it.
 //
 // A service that this package did not start is never stopped, restarted or
 // reconfigured. One that it did start ends with the process that started it,

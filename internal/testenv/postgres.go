@@ -19,15 +19,9 @@ type PostgresServer struct {
 	// URL is the address of its database "postgres", as superuser.
 	URL string
 
-	node   pgNode
+	node   serverNode
 	reaper *reaper
 	server *process
-}
-
-type pgNode struct {
-	Dir       string
-	Port      int
-	ServerPID int
 }
 
 // PostgresConfig says how to start a server. The zero value works.
@@ -50,15 +44,11 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, er
 	if err != nil {
 		return nil, err
 	}
-	dir := cfg.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "ringmaster-postgres-"); err != nil {
-			return nil, err
-		}
-	} else if dir, err = filepath.Abs(dir); err != nil {
+	dir, err := serviceDir(cfg.Dir, "ringmaster-postgres-")
+	if err != nil {
 		return nil, err
 	}
-	s := &PostgresServer{node: pgNode{Dir: dir}}
+	s := &PostgresServer{node: serverNode{Dir: dir}}
 	if !cfg.Detached {
 		if s.reaper, err = newReaper(dir); err != nil {
 			return nil, err

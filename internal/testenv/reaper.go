@@ -84,6 +84,26 @@ func (r *reaper) done() {
 	}
 }
 
+// serverNode is what is kept on disk of a server between start and stop.
+type serverNode struct {
+	Dir       string
+	Port      int
+	ServerPID int
+}
+
+// serviceDir makes dir (empty: a new temporary directory) and returns its
+// absolute path.
+func serviceDir(dir, prefix string) (string, error) {
+	if dir == "" {
+		return os.MkdirTemp("", prefix)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
 // process is a child in a process group of its own.
 type process struct {
 	cmd    *exec.Cmd

@@ -17,6 +17,8 @@ import (
 type Services struct {
 	RabbitMQ bool
 	Postgres bool
+	MySQL    bool
+	Redis    bool
 }
 
 // Session is a set of services for one command.
@@ -25,8 +27,14 @@ type Session struct {
 	// services are.
 	Env []string
 
-	rabbit   *Rabbit
-	postgres *PostgresServer
+	closers []func() error
+}
+
+// running is a service that a session started.
+type running struct {
+	env   []string
+	node  any // what StopSession needs to know
+	close func() error
 }
 
 // StartSession starts the services that the environment does not name. dir is
@@ -40,35 +48,37 @@ func StartSession(ctx context.Context, want Services, dir string) (_ *Session, e
 		}
 	}()
 	detached := dir != ""
-	in := func(name string) string {
-		if !detached {
-			return ""
-		}
-		return filepath.Join(dir, name)
-	}
 	if detached {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
-	if want.RabbitMQ && os.Getenv(EnvAMQP) == "" {
-		if s.rabbit, err = StartRabbit(ctx, RabbitConfig{Dir: in("rabbitmq"), Detached: detached}); err != nil {
+	for _, service := range []struct {
+		name  string
+		env   string
+		want  bool
+		start func(ctx context.Context, dir string, detached bool) (running, error)
+	}{
+		{"rabbitmq", EnvAMQP, want.RabbitMQ, runRabbit},
+		{"postgres", EnvPostgres, want.Postgres, runPostgres},
+		{"mysql", EnvMySQL, want.MySQL, runMySQL},
+		{"redis", EnvRedis, want.Redis, runRedis},
+	} {
+		if !service.want || os.Getenv(service.env) != "" {
+			continue
+		}
+		own := ""
+		if detached {
+			own = filepath.Join(dir, service.name)
+		}
+		r, err := service.start(ctx, own, detached)
+		if err != nil {
 			return nil, err
 		}
-		s.Env = append(s.Env, EnvAMQP+"="+s.rabbit.URL, EnvManagement+"="+s.rabbit.ManagementURL)
+		s.Env = append(s.Env, r.env...)
+		s.closers = append(s.closers, r.close)
 		if detached {
-			if err = saveState(dir, "rabbitmq", s.rabbit.node); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if want.Postgres && os.Getenv(EnvPostgres) == "" {
-		if s.postgres, err = StartPostgres(ctx, PostgresConfig{Dir: in("postgres"), Detached: detached}); err != nil {
-			return nil, err
-		}
-		s.Env = append(s.Env, EnvPostgres+"="+s.postgres.URL)
-		if detached {
-			if err = saveState(dir, "postgres", s.postgres.node); err != nil {
+			if err := saveState(dir, service.name, r.node); err != nil {
 				return nil, err
 			}
 		}
@@ -76,14 +86,43 @@ func StartSession(ctx context.Context, want Services, dir string) (_ *Session, e
 	return s, nil
 }
 
+func runRabbit(ctx context.Context, dir string, detached bool) (running, error) {
+	r, err := StartRabbit(ctx, RabbitConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	return running{[]string{EnvAMQP + "=" + r.URL, EnvManagement + "=" + r.ManagementURL}, r.node, r.Close}, nil
+}
+
+func runPostgres(ctx context.Context, dir string, detached bool) (running, error) {
+	s, err := StartPostgres(ctx, PostgresConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	return running{[]string{EnvPostgres + "=" + s.URL}, s.node, s.Close}, nil
+}
+
+func runMySQL(ctx context.Context, dir string, detached bool) (running, error) {
+	s, err := StartMySQL(ctx, MySQLConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	return running{[]string{EnvMySQL + "=" + s.URL}, s.node, s.Close}, nil
+}
+
+func runRedis(ctx context.Context, dir string, detached bool) (running, error) {
+	s, err := StartRedis(ctx, RedisConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	return running{[]string{EnvRedis + "=" + s.URL}, s.node, s.Close}, nil
+}
+
 // Close ends what was started and removes its directories.
 func (s *Session) Close() error {
 	var errs []error
-	if s.rabbit != nil {
-		errs = append(errs, s.rabbit.Close())
-	}
-	if s.postgres != nil {
-		errs = append(errs, s.postgres.Close())
+	for _, f := range s.closers {
+		errs = append(errs, f())
 	}
 	return errors.Join(errs...)
 }
@@ -106,12 +145,17 @@ func StopSession(dir string) error {
 			endRecorded(rabbit.EpmdPID, strconv.Itoa(rabbit.Epmd), syscall.SIGKILL),
 			os.RemoveAll(rabbit.Dir), os.Remove(stateFile(dir, "rabbitmq")))
 	}
-	var pg pgNode
-	if ok, err := loadState(dir, "postgres", &pg); err != nil {
-		errs = append(errs, err)
-	} else if ok {
-		errs = append(errs, endRecorded(pg.ServerPID, pg.Dir, syscall.SIGQUIT),
-			os.RemoveAll(pg.Dir), os.Remove(stateFile(dir, "postgres")))
+	for _, service := range []struct {
+		name   string
+		signal syscall.Signal
+	}{{"postgres", syscall.SIGQUIT}, {"mysql", syscall.SIGKILL}, {"redis", syscall.SIGKILL}} {
+		var node serverNode
+		if ok, err := loadState(dir, service.name, &node); err != nil {
+			errs = append(errs, err)
+		} else if ok {
+			errs = append(errs, endRecorded(node.ServerPID, node.Dir, service.signal),
+				os.RemoveAll(node.Dir), os.Remove(stateFile(dir, service.name)))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,8 @@ const (
 	EnvAMQP       = "RINGMASTER_TEST_AMQP_URL"
 	EnvManagement = "RINGMASTER_TEST_MANAGEMENT_URL"
 	EnvPostgres   = "RINGMASTER_TEST_POSTGRES_URL"
+	EnvMySQL      = "RINGMASTER_TEST_MYSQL_URL" // MariaDB or MySQL: mysql://user:password@host:port/
+	EnvRedis      = "RINGMASTER_TEST_REDIS_URL"
 )
 
 // TB is what is needed of a testing.TB.
@@ -30,6 +32,8 @@ type TB interface {
 var (
 	sharedRabbit   = sync.OnceValues(findOrStartRabbit)
 	sharedPostgres = sync.OnceValues(findOrStartPostgres)
+	sharedMySQL    = sync.OnceValues(findOrStartMySQL)
+	sharedRedis    = sync.OnceValues(findOrStartRedis)
 )
 
 func findOrStartRabbit() (*Rabbit, error) {
@@ -48,6 +52,32 @@ func findOrStartPostgres() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	s, err := StartPostgres(ctx, PostgresConfig{})
+	if err != nil {
+		return "", err
+	}
+	return s.URL, nil
+}
+
+func findOrStartMySQL() (string, error) {
+	if u := os.Getenv(EnvMySQL); u != "" {
+		return u, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	s, err := StartMySQL(ctx, MySQLConfig{})
+	if err != nil {
+		return "", err
+	}
+	return s.URL, nil
+}
+
+func findOrStartRedis() (string, error) {
+	if u := os.Getenv(EnvRedis); u != "" {
+		return u, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	s, err := StartRedis(ctx, RedisConfig{})
 	if err != nil {
 		return "", err
 	}
@@ -129,4 +159,44 @@ func Postgres(t TB) string {
 	})
 	u.Path = "/" + name
 	return u.String()
+}
+
+// MySQL returns the address, as the driver "mysql" takes it, of a new, empty
+// database on a MariaDB server that the tests of this process share. The
+// database is dropped when the test ends.
+func MySQL(t TB) string {
+	t.Helper()
+	server, err := sharedMySQL()
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	name := "test_" + strings.ToLower(rand.Text()[:12])
+	dsn, err := mysqlDSN(server, name)
+	if err != nil {
+		t.Fatalf("testenv: %s: %v", EnvMySQL, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := mysqlExec(ctx, server, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
+		t.Fatalf("testenv: making a database: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		if err := mysqlExec(ctx, server, "DROP DATABASE IF EXISTS "+name); err != nil {
+			t.Errorf("testenv: dropping the database: %v", err)
+		}
+	})
+	return dsn
+}
+
+// Redis returns the address of a Redis server that the tests of this process
+// share. They keep apart by the names of their keys.
+func Redis(t TB) string {
+	t.Helper()
+	server, err := sharedRedis()
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	return server
 }

@@ -2,6 +2,9 @@ package testenv_test
 
 import (
 	"context"
+	"database/sql"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,6 +120,8 @@ func TestAServiceEndsWithTheProcessThatStartedIt(t *testing.T) {
 func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	t.Setenv(testenv.EnvPostgres, "")
 	t.Setenv(testenv.EnvAMQP, "")
+	t.Setenv(testenv.EnvMySQL, "")
+	t.Setenv(testenv.EnvRedis, "")
 	dir, err := os.MkdirTemp("", "ringmaster-session-")
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +130,7 @@ func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s, err := testenv.StartSession(t.Context(), testenv.Services{RabbitMQ: true, Postgres: true}, dir)
+	s, err := testenv.StartSession(t.Context(), testenv.Services{RabbitMQ: true, Postgres: true, MySQL: true, Redis: true}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,8 +148,19 @@ func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	} else {
 		_ = c.Close()
 	}
+	others := []string{env[testenv.EnvMySQL], env[testenv.EnvRedis]}
+	for _, address := range others {
+		if !listens(address) {
+			t.Errorf("nothing listens at %q", address)
+		}
+	}
 	if err := testenv.StopSession(dir); err != nil {
 		t.Fatal(err)
+	}
+	for _, address := range others {
+		if listens(address) {
+			t.Errorf("%s still answers", address)
+		}
 	}
 	if ping(env[testenv.EnvPostgres]) == nil {
 		t.Error("PostgreSQL still answers")
@@ -155,5 +171,49 @@ func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	}
 	if err := testenv.StopSession(dir); err != nil {
 		t.Errorf("stopping again: %v", err)
+	}
+}
+
+// listens tells whether somebody accepts connections at the host of an address.
+func listens(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	c, err := net.Dial("tcp4", u.Host)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
+}
+
+func TestWhatMySQLCommittedSurvivesAKill(t *testing.T) {
+	s, err := testenv.StartMySQL(t.Context(), testenv.MySQLConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	db, err := sql.Open("mysql", s.DSN("mysql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	db.SetMaxIdleConns(0) // none is left to be broken
+	for _, query := range []string{`CREATE DATABASE d`, `CREATE TABLE d.x (n INT) ENGINE=InnoDB`, `INSERT INTO d.x VALUES (42)`} {
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Kill()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := db.QueryRow(`SELECT n FROM d.x`).Scan(&n); err != nil || n != 42 {
+		t.Fatalf("%d, %v", n, err)
 	}
 }

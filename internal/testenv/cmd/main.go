@@ -8,7 +8,8 @@
 // RINGMASTER_TEST_MANAGEMENT_URL and RINGMASTER_TEST_POSTGRES_URL set, ends
 // the services and exits as COMMAND did. start leaves them running and prints
 // the variables as shell exports. A service whose variable is set already is
-// used as it is.
+// used as it is. The services mysql (MariaDB; RINGMASTER_TEST_MYSQL_URL) and
+// redis (RINGMASTER_TEST_REDIS_URL) are started where LIST names them.
 package main
 
 import (
@@ -77,9 +78,13 @@ func services(list string) (testenv.Services, error) {
 			s.RabbitMQ = true
 		case "postgres":
 			s.Postgres = true
+		case "mysql":
+			s.MySQL = true
+		case "redis":
+			s.Redis = true
 		case "":
 		default:
-			return s, fmt.Errorf("unknown service %q: rabbitmq and postgres are known", name)
+			return s, fmt.Errorf("unknown service %q: rabbitmq, postgres, mysql and redis are known", name)
 		}
 	}
 	return s, nil
