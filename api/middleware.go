@@ -60,7 +60,7 @@ func (h *Handler) wrap(next http.Handler) http.Handler {
 		seen := &observed{ResponseWriter: w}
 		defer func() {
 			if v := recover(); v != nil {
-				if v == http.ErrAbortHandler {
+				if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
 					panic(v)
 				}
 				h.log.ErrorContext(r.Context(), "handler panicked", "panic", v, "method", r.Method, "path", r.URL.Path, "stack", string(debug.Stack()))

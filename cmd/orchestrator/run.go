@@ -118,7 +118,7 @@ func (c *cli) startOne(cmd *cobra.Command, workflow string, f *startFlags) error
 
 // timeFlag reads a time: RFC 3339, or a duration that is added to now (sign 1)
 // or taken from it (sign -1).
-func (c *cli) timeFlag(flag, value string, sign time.Duration) (time.Time, error) {
+func (c *cli) timeFlag(flag, value string, sign int) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, value); err == nil {
 		return t, nil
 	}
@@ -133,7 +133,10 @@ func (c *cli) timeFlag(flag, value string, sign time.Duration) (time.Time, error
 	if days {
 		d *= 24
 	}
-	return c.now().Add(sign * d), nil
+	if sign < 0 {
+		d = -d
+	}
+	return c.now().Add(d), nil
 }
 
 // listFlags are the flags of run list.
