@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
 )
 
 // standing is what an attempt that an input names is to the run.
@@ -33,8 +35,11 @@ func (s *State) find(a attempt) (standing, error) {
 	if a.step < 0 || a.step >= len(s.steps) {
 		return neverMade, fmt.Errorf("%w: step %d of %d", ErrNoStep, a.step, len(s.steps))
 	}
-	if a.phase != Action && a.phase != Compensate {
-		return neverMade, fmt.Errorf("%w: phase %d of a saga's step", ErrRejected, a.phase)
+	if !s.has(a.phase) {
+		return neverMade, fmt.Errorf("%w: a step of this kind of workflow has no phase %d", ErrRejected, a.phase)
+	}
+	if s.participants && !s.reached(a.phase) {
+		return neverMade, nil
 	}
 	t := s.task(a.step, a.phase)
 	switch {
@@ -50,13 +55,17 @@ func (s *State) find(a attempt) (standing, error) {
 
 // result takes a worker's answer.
 func (d *decision) result(in *Result) error {
-	if in.Outcome < OutcomeSucceeded || in.Outcome > OutcomeUnknown {
+	if in.Outcome < OutcomeSucceeded || in.Outcome > OutcomeReadOnly || in.Outcome == OutcomeReadOnly && !d.participants {
 		return fmt.Errorf("%w: outcome %d", ErrRejected, in.Outcome)
 	}
 	a := attempt{in.Step, in.Phase, in.Generation, in.Attempt}
 	at, err := d.find(a)
 	if err != nil || at == neverMade || d.status.Final() {
 		return err
+	}
+	if d.participants {
+		d.answer(a, at, in)
+		return nil
 	}
 	if d.settled(a.step, a.phase) && !d.revives(a, in.Outcome) {
 		if at == outstanding {
@@ -78,14 +87,19 @@ func (d *decision) result(in *Result) error {
 		}
 		return nil
 	}
+	d.unsuccessful(a.failed(in), in.Retryable)
+	return nil
+}
+
+// failed is the event of an answer that is not a success.
+func (a attempt) failed(in *Result) Event {
 	e := a.event(AttemptFailed)
 	if in.Outcome == OutcomeUnknown {
 		e.Kind = AttemptUnknown
 	}
 	e.Worker, e.Code = in.Worker, cut(in.Code, MaxCodeBytes)
 	e.Message, e.Stack = cut(in.Message, MaxMessageBytes), cut(in.Stack, MaxStackBytes)
-	d.unsuccessful(e, in.Retryable)
-	return nil
+	return e
 }
 
 // revives tells whether an answer counts although its step is settled: the
@@ -135,8 +149,9 @@ func (d *decision) lostAttempt(in *Lost) error {
 }
 
 // expired takes the news that no worker started an attempt in time. For an
-// action that ends its policy; but a pivot of which any attempt may have reached
-// a worker is asked again, and so are compensations, by their policies.
+// action and for a vote that ends the policy; but a pivot or a commit in one
+// phase of which any attempt may have reached a worker is asked again, and so are
+// compensations, commits and aborts, by their policies.
 func (d *decision) expired(in *Expired) error {
 	a := attempt{in.Step, in.Phase, in.Generation, in.Attempt}
 	if open, err := d.open(a, ""); !open {
@@ -145,7 +160,7 @@ func (d *decision) expired(in *Expired) error {
 	e := a.event(AttemptExpired)
 	e.Code, e.Message, e.Sent = CodeQueueTimeout, "no worker started the task within its queue timeout", in.Sent
 	asked := in.Sent || d.task(a.step, a.phase).unknown > 0
-	d.unsuccessful(e, a.phase == Compensate || asked && d.wf.Step(a.step).Pivot)
+	d.unsuccessful(e, !d.first(a.phase) || asked && (d.single || d.wf.Step(a.step).Pivot))
 	return nil
 }
 
@@ -156,7 +171,7 @@ func (d *decision) withdrawn(in *Withdrawn) error {
 		return err
 	}
 	e := a.event(AttemptWithdrawn)
-	if a.phase == Compensate || !d.turned {
+	if !d.first(a.phase) || !d.turned {
 		e.Until = fromMilli(d.now) // nobody asked for it: schedule it again
 	}
 	d.emit(e)
@@ -181,14 +196,11 @@ func (d *decision) open(a attempt, worker string) (bool, error) {
 // with the time of the next if the policy has one.
 func (d *decision) unsuccessful(e Event, retryable bool) {
 	i, p := e.Step, e.Phase
-	if p == Action && d.turned {
+	if d.first(p) && d.turned {
 		d.emit(e) // nothing is tried again; the fold settles the step
 		return
 	}
-	policy := &d.wf.Step(i).Retry
-	if p == Compensate {
-		policy = &d.wf.Step(i).CompensationRetry
-	}
+	policy := d.policy(i, p)
 	why := CodeFinal
 	if e.Code == CodeIsolated && e.Kind == AttemptLost {
 		why = CodeIsolated
@@ -202,6 +214,18 @@ func (d *decision) unsuccessful(e Event, retryable bool) {
 	}
 	d.emit(e)
 	d.concludes(i, p, why)
+}
+
+// policy is the retry policy of a phase of a step or participant.
+func (s *State) policy(i int, p Phase) *definitions.RetryPolicy {
+	switch def := s.wf.Step(i); {
+	case s.first(p):
+		return &def.Retry
+	case p == Compensate:
+		return &def.CompensationRetry
+	default:
+		return &def.PhaseTwoRetry
+	}
 }
 
 // cut shortens text to at most limit bytes of valid UTF-8.

@@ -15,9 +15,11 @@ const (
 // Command is one thing that the state asks the shell to do. An attempt that is
 // outstanding has a Dispatch; after the turn to backward recovery an
 // outstanding action has a CancelTask as well. The outstanding attempt of a
-// step that was settled by an earlier attempt's success has a CancelTask alone.
+// step that was settled by an earlier attempt's success has a CancelTask alone,
+// and so has an outstanding prepare once abort was decided.
 // A pivot that is outstanding when the run is asked to turn back has a Dispatch
-// and a Withdraw: nobody may interrupt it, but it need not begin.
+// and a Withdraw: nobody may interrupt it, but it need not begin. The same holds
+// for a commit in one phase.
 type Command struct {
 	Kind       CommandKind
 	Step       int
@@ -28,19 +30,21 @@ type Command struct {
 }
 
 // Commands appends to buf what the state asks for, in a stable order: by step,
-// its action before its compensation, Dispatch before CancelTask. A run that
+// its action before its compensation (its prepare before its commit or abort),
+// Dispatch before CancelTask. A run that
 // has ended asks for nothing.
 func (s *State) Commands(buf []Command) []Command {
 	if s.status.Final() {
 		return buf
 	}
+	one, two := s.phases()
 	for i := range s.steps {
 		st := &s.steps[i]
 		if st.action.outstanding {
-			buf = s.commands(buf, i, Action, &st.action)
+			buf = s.commands(buf, i, one, &st.action)
 		}
 		if st.comp != nil && st.comp.outstanding {
-			buf = s.commands(buf, i, Compensate, st.comp)
+			buf = s.commands(buf, i, two, st.comp)
 		}
 	}
 	return buf
@@ -52,13 +56,14 @@ func (s *State) commands(buf []Command, i int, p Phase, t *task) []Command {
 		Scheduled: fromMilli(t.scheduled),
 	}
 	settled := s.settled(i, p)
-	if !settled {
+	givenUp := s.turned && s.first(p)
+	if !settled && !(givenUp && s.participants) {
 		buf = append(buf, c)
 	}
-	if settled || p == Action && s.turned {
+	if settled || givenUp {
 		c.Kind = CancelTask
 		buf = append(buf, c)
-	} else if p == Action && (s.cancelled || s.overdue) && s.wf.Step(i).Pivot {
+	} else if s.first(p) && (s.cancelled || s.overdue) && (s.single || s.wf.Step(i).Pivot) {
 		c.Kind = Withdraw
 		buf = append(buf, c)
 	}

@@ -137,6 +137,10 @@ func (d *decision) advance() {
 	if d.status.Final() {
 		return
 	}
+	if d.participants {
+		d.coordinate()
+		return
+	}
 	if !d.turned {
 		d.forward()
 	}

@@ -29,6 +29,14 @@ const (
 	RunSucceeded                          // Payload: output
 	RunCompensated                        //
 	Checkpointed                          // Payload: the state
+
+	// Of runs with participants.
+	AttemptReadOnly  // Step, Phase, Generation, Attempt, Worker, Payload: output, Late
+	HeuristicOutcome // Step, Phase, Generation, Attempt, Worker, Code: which, Message
+	DecidedCommit    // Payload: the run's output
+	DecidedAbort     // Step (or -1), Code: why, Message
+	RunCommitted     //
+	RunAborted       //
 	kindEnd
 )
 
@@ -55,6 +63,12 @@ var kindNames = [kindEnd]string{
 	RunSucceeded:     "run_succeeded",
 	RunCompensated:   "run_compensated",
 	Checkpointed:     "checkpointed",
+	AttemptReadOnly:  "attempt_read_only",
+	HeuristicOutcome: "heuristic_outcome",
+	DecidedCommit:    "decided_commit",
+	DecidedAbort:     "decided_abort",
+	RunCommitted:     "run_committed",
+	RunAborted:       "run_aborted",
 }
 
 // String returns the kind as a stable word, such as "attempt_scheduled".
@@ -66,7 +80,9 @@ func (k EventKind) String() string {
 }
 
 // ofAttempt tells whether events of this kind name one attempt.
-func (k EventKind) ofAttempt() bool { return k >= AttemptScheduled && k <= AttemptClosed }
+func (k EventKind) ofAttempt() bool {
+	return k >= AttemptScheduled && k <= AttemptClosed || k == AttemptReadOnly || k == HeuristicOutcome
+}
 
 // Codes of failures, turns and stalls that the core itself makes.
 const (
@@ -74,11 +90,20 @@ const (
 	CodeDeadline     = "deadline_exceeded" // turn: the run's deadline passed
 	CodeOutput       = "output"            // the workflow's output expression failed
 	CodeStepFailed   = "step_failed"       // turn: a step failed for good, or its outcome is unknown
+	CodeVotedNo      = "voted_no"          // decision: a participant did not prepare, or its vote is unknown
 	CodeExpression   = "expression"        // failure: a condition or an input expression
 	CodeQueueTimeout = "queue_timeout"     // failure: no worker started the task in time
 	CodeIsolated     = "isolated"          // stall or failure: three workers died under the task
 	CodeExhausted    = "exhausted"         // stall: the retry policy has ended
 	CodeFinal        = "final_failure"     // stall: a failure that may not be retried
+)
+
+// Codes with which a participant answers commit or abort if it has decided by
+// itself (OutcomeFailed). The run records it and is marked for ever.
+const (
+	CodeHeuristicCommit   = "heuristic_commit"
+	CodeHeuristicRollback = "heuristic_rollback"
+	CodeHeuristicMixed    = "heuristic_mixed"
 )
 
 // Event is a fact in a run's history. Which fields an event has follows from

@@ -15,7 +15,7 @@ func Explain(wf *definitions.Workflow, e Event) string {
 	case RunStarted:
 		x.started()
 	case AttemptScheduled, AttemptSucceeded, AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired,
-		AttemptWithdrawn, AttemptClosed:
+		AttemptWithdrawn, AttemptClosed, AttemptReadOnly, HeuristicOutcome:
 		x.attempt()
 	case StepSkipped:
 		x.say(x.step(), " is skipped: its condition is false")
@@ -41,6 +41,14 @@ func Explain(wf *definitions.Workflow, e Event) string {
 		x.say("the run has succeeded")
 	case RunCompensated:
 		x.say("the run has been undone")
+	case DecidedCommit:
+		x.say("decided: commit")
+	case DecidedAbort:
+		x.aborts()
+	case RunCommitted:
+		x.say("the run has committed")
+	case RunAborted:
+		x.say("the run has aborted")
 	case Checkpointed:
 		x.say("earlier events are folded into a checkpoint")
 	default:
@@ -70,10 +78,13 @@ func (x *explainer) step() string {
 	return x.wf.Step(x.e.Step).Name
 }
 
-// task names the step, and that it is the compensation if it is.
+// task names the step, and its phase if it is not the action.
 func (x *explainer) task() string {
-	if x.e.Phase == Compensate {
+	switch p := x.e.Phase; p {
+	case Compensate:
 		return "the compensation of " + x.step()
+	case Prepare, Commit, Abort:
+		return p.String() + " of " + x.step()
 	}
 	return x.step()
 }
@@ -121,7 +132,15 @@ func (x *explainer) attempt() {
 	case AttemptScheduled:
 		x.say(": scheduled")
 	case AttemptSucceeded:
+		if e.Phase == Prepare {
+			x.say(": prepared, votes yes")
+			break
+		}
 		x.say(": succeeded")
+	case AttemptReadOnly:
+		x.say(": read-only, there is nothing to commit or abort")
+	case HeuristicOutcome:
+		x.say(": the participant has decided by itself")
 	case AttemptFailed:
 		x.say(": failed, without effect")
 	case AttemptUnknown:
@@ -144,7 +163,7 @@ func (x *explainer) attempt() {
 	if e.Late {
 		x.say(", answering late")
 	}
-	if e.Kind == AttemptFailed || e.Kind == AttemptUnknown {
+	if e.Kind == AttemptFailed || e.Kind == AttemptUnknown || e.Kind == HeuristicOutcome {
 		x.why(": ")
 	}
 	if e.Kind != AttemptWithdrawn && !e.Until.IsZero() {
@@ -168,6 +187,22 @@ func (x *explainer) turned() {
 	}
 }
 
+func (x *explainer) aborts() {
+	switch x.e.Code {
+	case CodeCancelled:
+		x.say("decided: abort, the run was cancelled")
+	case CodeDeadline:
+		x.say("decided: abort, the run's deadline has passed")
+	case CodeOutput:
+		x.say("decided: abort, the output could not be computed")
+	default:
+		x.say("decided: abort, because of ", x.step())
+	}
+	if x.e.Message != "" {
+		x.say(": ", x.e.Message)
+	}
+}
+
 func (x *explainer) order() {
 	e := x.e
 	switch {
@@ -177,6 +212,8 @@ func (x *explainer) order() {
 		x.say(x.task(), " is to be tried again")
 	case e.Kind == SkipOrdered && e.Phase == Compensate:
 		x.say(x.task(), " is waived: its effect stays")
+	case e.Kind == SkipOrdered && e.Phase != Action:
+		x.say(x.task(), " is waived: the participant is left as it is")
 	case e.Kind == SkipOrdered:
 		x.say(x.task(), " is skipped")
 	case e.Applied:

@@ -36,13 +36,16 @@ func (s *State) check(e *Event) error {
 	case StepSkipped:
 		needsStep = true
 	case RunStarted, TurnedBack, CancelRequested, DeadlinePassed, OutputFailed, RunSucceeded, RunCompensated:
+	case AttemptReadOnly, HeuristicOutcome:
+		needsStep, needsPhase = true, true
+	case DecidedCommit, DecidedAbort, RunCommitted, RunAborted:
 	default:
 		return fmt.Errorf("%w: event %d is of no known kind", ErrCorrupt, e.Seq)
 	}
-	if needsStep && e.Step < 0 || needsPhase && e.Phase != Action && e.Phase != Compensate {
+	if needsStep && e.Step < 0 || needsPhase && !s.has(e.Phase) {
 		return fmt.Errorf("%w: event %d (%v) names no step or phase", ErrCorrupt, e.Seq, e.Kind)
 	}
-	return nil
+	return s.checkDecision(e, needsPhase)
 }
 
 // fold applies an event that check accepts. It does not fail.
@@ -59,6 +62,8 @@ func (s *State) fold(e *Event) {
 		s.foldScheduled(e)
 	case AttemptSucceeded:
 		s.foldSucceeded(e)
+	case AttemptReadOnly:
+		s.foldReadOnly(e)
 	case AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired, AttemptWithdrawn:
 		s.foldUnsuccessful(e)
 	case AttemptClosed:
@@ -90,6 +95,18 @@ func (s *State) fold(e *Event) {
 	case RunCompensated:
 		s.status = Compensated
 		s.end()
+	case HeuristicOutcome:
+		s.foldHeuristic(e)
+	case DecidedCommit:
+		s.passed, s.output = true, e.Payload
+	case DecidedAbort:
+		s.foldTurned(e)
+	case RunCommitted:
+		s.status = Committed
+		s.end()
+	case RunAborted:
+		s.status = Aborted
+		s.end()
 	}
 	if !s.status.Final() {
 		s.status = s.present()
@@ -118,7 +135,7 @@ func (s *State) begin(i int, p Phase) {
 	if st.started == 0 {
 		st.started = s.at
 	}
-	if p == Compensate {
+	if !s.first(p) {
 		if st.undo == undoNone {
 			st.undo = undoActive
 		}
@@ -160,7 +177,7 @@ func (s *State) foldSucceeded(e *Event) {
 	if st.stalled == e.Phase {
 		s.unstall(e.Step)
 	}
-	if e.Phase == Compensate {
+	if !s.first(e.Phase) {
 		st.undo = undoDone
 		st.ended = s.at
 		return
@@ -196,6 +213,9 @@ func (s *State) settle(i int, state stepState) {
 // foldUnsuccessful is for attempts that came to an end without success.
 func (s *State) foldUnsuccessful(e *Event) {
 	t := s.ensure(e.Step, e.Phase)
+	if s.participants && s.foldNo(t, e) {
+		return
+	}
 	if e.Late {
 		// Only written where it makes the outcome known again.
 		t.unknown, t.lost = 0, 0
@@ -226,7 +246,7 @@ func (s *State) foldUnsuccessful(e *Event) {
 			t.deaths++
 		}
 	}
-	if s.turned && e.Phase == Action {
+	if s.turned && s.first(e.Phase) {
 		s.abandon(e.Step)
 		return
 	}
@@ -240,7 +260,7 @@ func (s *State) foldUnsuccessful(e *Event) {
 // giveUp settles a phase that will not be tried again by itself. A
 // compensation stays as it is: an event that stalls it follows.
 func (s *State) giveUp(i int, p Phase) {
-	if p == Compensate {
+	if !s.first(p) {
 		return
 	}
 	if s.steps[i].action.unknown > 0 {
@@ -302,7 +322,7 @@ func (s *State) foldOrder(e *Event) {
 	case RetryOrdered:
 		s.foldRetry(st, t, e)
 	case SkipOrdered:
-		if e.Phase == Action {
+		if s.first(e.Phase) {
 			s.settle(e.Step, stepSkipped)
 			return
 		}
@@ -310,7 +330,7 @@ func (s *State) foldOrder(e *Event) {
 		st.ended = s.at
 		s.waived = true
 	case StepResolved:
-		if e.Phase == Compensate {
+		if !s.first(e.Phase) {
 			st.undo = undoResolved
 			st.ended = s.at
 			return
@@ -327,7 +347,7 @@ func (s *State) foldOrder(e *Event) {
 func (s *State) foldRetry(st *step, t *task, e *Event) {
 	t.round, t.deaths = 0, 0
 	t.waiting, t.retryAt = true, s.at
-	if e.Phase == Action {
+	if s.first(e.Phase) {
 		st.state = stepActive
 		st.ended = 0
 	}

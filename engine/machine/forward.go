@@ -149,6 +149,10 @@ func (d *decision) refuse(i int, p Phase, generation uint32, err error) {
 // concludes draws the consequence of a phase that will not be tried again by
 // itself. Why is told where the step stalls.
 func (d *decision) concludes(i int, p Phase, why string) {
+	if d.participants {
+		d.unprepared(i, p, why)
+		return
+	}
 	st := &d.steps[i]
 	switch {
 	case p == Compensate, d.passed, d.wf.Step(i).Pivot && st.state == stepUnknown:

@@ -92,6 +92,7 @@ const (
 	OutcomeSucceeded Outcome = iota + 1
 	OutcomeFailed            // asserts: no effect
 	OutcomeUnknown
+	OutcomeReadOnly // of a participant's prepare: yes, with nothing to commit or abort
 )
 
 // LossReason says why an attempt will not answer, as far as the shell knows.
@@ -196,7 +197,8 @@ type Cancel struct {
 
 // Retry settles a stalled step: its task is tried again, with a fresh policy.
 // Input, if not nil, replaces the step's input under a new generation; that is
-// allowed only where every attempt so far is known to have had no effect.
+// allowed only where every attempt so far is known to have had no effect, and
+// never for a participant, whose tasks all have the input that it prepared.
 type Retry struct {
 	Step   int
 	Input  []byte
@@ -205,8 +207,9 @@ type Retry struct {
 }
 
 // Skip settles a stalled step by leaving it: a compensation skipped marks the
-// run waived; an action after the pivot counts as skipped. The pivot itself
-// cannot be skipped: say with Resolve whether it has happened.
+// run waived, and so does a commit or an abort; an action after the pivot counts
+// as skipped. The pivot itself, and the commit of a single participant, cannot be
+// skipped: say with Resolve whether it has happened.
 type Skip struct {
 	Step   int
 	By     string
@@ -216,8 +219,8 @@ type Skip struct {
 // Resolve settles a stalled step by the operator's knowledge of what happened:
 // Applied says that the action (or the compensation, whichever is stalled) has
 // taken effect, Output stands for its result. Not applied says it has not and
-// will not: for a stalled unknown pivot the run then turns back; elsewhere it
-// is not allowed.
+// will not: for a stalled unknown pivot the run then turns back, for a single
+// participant's commit it is aborted; elsewhere it is not allowed.
 type Resolve struct {
 	Step    int
 	Applied bool

@@ -33,6 +33,10 @@ func (d *decision) retry(in *Retry) error {
 		Kind: RetryOrdered, Step: in.Step, Phase: p, Generation: t.generation,
 		By: in.By, Message: cut(in.Reason, MaxMessageBytes),
 	}
+	if in.Input != nil && d.participants {
+		return fmt.Errorf("%w: other input for %s: a participant's tasks all have the input that it prepared",
+			ErrNotAllowed, d.wf.Step(in.Step).Name)
+	}
 	if in.Input != nil {
 		if t.unknown > 0 {
 			return fmt.Errorf("%w: other input for %s, of which an attempt may have had an effect",
@@ -54,6 +58,9 @@ func (d *decision) skip(in *Skip) error {
 	if in.Reason == "" {
 		return fmt.Errorf("%w: reason: required", ErrRejected)
 	}
+	if d.first(p) && d.single {
+		return fmt.Errorf("%w: the commit of a single participant cannot be skipped; resolve it as applied or not", ErrNotAllowed)
+	}
 	if p == Action && d.wf.Step(in.Step).Pivot {
 		return fmt.Errorf("%w: the pivot cannot be skipped; resolve it as applied or not", ErrNotAllowed)
 	}
@@ -70,7 +77,11 @@ func (d *decision) resolve(in *Resolve) error {
 	if in.Reason == "" {
 		return fmt.Errorf("%w: reason: required", ErrRejected)
 	}
-	pivot := p == Action && d.wf.Step(in.Step).Pivot
+	pivot := p == Action && d.wf.Step(in.Step).Pivot || d.first(p) && d.single
+	if !in.Applied && !pivot && d.participants {
+		return fmt.Errorf("%w: the run is decided; %s cannot be resolved as not applied: retry or skip it",
+			ErrNotAllowed, d.wf.Step(in.Step).Name)
+	}
 	if !in.Applied && !pivot {
 		return fmt.Errorf("%w: only a pivot can be resolved as not applied; retry or skip %s",
 			ErrNotAllowed, d.wf.Step(in.Step).Name)
@@ -79,11 +90,13 @@ func (d *decision) resolve(in *Resolve) error {
 		Kind: StepResolved, Step: in.Step, Phase: p, Applied: in.Applied,
 		By: in.By, Message: cut(in.Reason, MaxMessageBytes),
 	}
-	if in.Applied && p == Action {
+	if in.Applied && d.first(p) {
 		e.Payload = in.Output
 	}
 	d.emit(e)
-	if !in.Applied {
+	if !in.Applied && d.single {
+		d.decideAbort(in.Step, CodeVotedNo, "")
+	} else if !in.Applied {
 		d.turn(in.Step, CodeStepFailed, "")
 	}
 	return nil

@@ -62,6 +62,10 @@ func (sc *script) run(t *testing.T, td *datadriven.TestData) string {
 
 // define reads a saga: a line for itself and one per step.
 func (sc *script) define(text string) string {
+	if kind := text[:min(3, len(text))]; kind == "2pc" || kind == "tcc" {
+		sc.defineTransaction(kind, text)
+		return ""
+	}
 	b := definitions.Saga("test").Service("s")
 	pivoted := false
 	for line := range strings.Lines(text) {
@@ -88,8 +92,12 @@ func (sc *script) define(text string) string {
 	if err != nil {
 		sc.t.Fatalf("define: %v", err)
 	}
-	*sc = script{t: sc.t, wf: wf, state: NewState(wf), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	sc.begin(wf)
 	return ""
+}
+
+func (sc *script) begin(wf *definitions.Workflow) {
+	*sc = script{t: sc.t, wf: wf, state: NewState(wf), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 }
 
 func (sc *script) defineSaga(b *definitions.SagaBuilder, fields []string) {
@@ -194,9 +202,9 @@ func (sc *script) tick(td *datadriven.TestData) string {
 // task finds what a command such as "ok undo pay attempt=2" speaks of.
 func (sc *script) task(td *datadriven.TestData) (a attempt, rest []datadriven.CmdArg) {
 	args := td.CmdArgs
-	a.phase = Action
-	if len(args) > 0 && args[0].Key == "undo" {
-		a.phase, args = Compensate, args[1:]
+	a.phase, _ = sc.state.phases()
+	if p := phaseWords[word(args)]; p != 0 {
+		a.phase, args = p, args[1:]
 	}
 	if len(args) == 0 {
 		td.Fatalf(sc.t, "a step is missing")
@@ -232,6 +240,9 @@ func (sc *script) input(td *datadriven.TestData) (Input, error) {
 	case "ok":
 		return Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
 			Outcome: OutcomeSucceeded, Worker: "w1", Output: []byte(td.Input)}, nil
+	case "readonly":
+		return Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
+			Outcome: OutcomeReadOnly, Worker: "w1", Output: []byte(td.Input)}, nil
 	case "fail", "unknown":
 		r := Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
 			Outcome: OutcomeFailed, Retryable: !has(rest, "final"), Code: "error", Message: td.Input, Worker: "w1"}
@@ -309,6 +320,8 @@ func (sc *script) summary() string {
 		word := sc.wf.Step(c.Step).Name + "#" + strconv.Itoa(int(c.Attempt))
 		if c.Phase == Compensate {
 			word = "undo " + word
+		} else if c.Phase != Action {
+			word = c.Phase.String() + " " + word
 		}
 		if c.Generation > 1 {
 			word += "." + strconv.Itoa(int(c.Generation))
@@ -388,6 +401,12 @@ func (sc *script) show() string {
 	if s.Waived() {
 		out.WriteString(", waived")
 	}
+	if s.Heuristic() {
+		out.WriteString(", heuristic")
+	}
+	if sc.wf.Kind().HasParticipants() {
+		fmt.Fprintf(&out, ", decision %v", s.Decision())
+	}
 	if i := s.FailedStep(); i >= 0 {
 		fmt.Fprintf(&out, ", because of %s", sc.wf.Step(i).Name)
 	}
@@ -454,4 +473,12 @@ func duration(t *testing.T, text string) time.Duration {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// word is the first argument.
+func word(args []datadriven.CmdArg) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0].Key
 }

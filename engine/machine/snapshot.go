@@ -57,7 +57,7 @@ func (r *reader) flags(into ...*bool) {
 
 // appendSnapshot encodes all that follows from the events after the first.
 func (s *State) appendSnapshot(b []byte) []byte {
-	b = append(b, snapshotVersion, byte(s.status), flags(s.turned, s.passed, s.cancelled, s.overdue, s.waived))
+	b = append(b, snapshotVersion, byte(s.status), flags(s.turned, s.passed, s.cancelled, s.overdue, s.waived, s.heuristic))
 	b = binary.AppendVarint(b, int64(s.turnedBy))
 	b = appendString(b, s.turnCode)
 	b = appendString(b, s.turnMessage)
@@ -72,7 +72,7 @@ func (s *State) appendSnapshot(b []byte) []byte {
 
 func (s *State) appendStep(b []byte, st *step) []byte {
 	b = append(b, byte(st.state), byte(st.undo), byte(st.stalled),
-		flags(st.resolved, st.comp != nil, st.fail != nil))
+		flags(st.resolved, st.comp != nil, st.fail != nil, st.heuristic))
 	b = binary.AppendVarint(b, st.started)
 	b = binary.AppendVarint(b, st.ended)
 	b = appendString(b, st.worker)
@@ -106,7 +106,7 @@ func (s *State) restore(e *Event) error {
 		return fmt.Errorf("%w: checkpoint %d out of place after event %d", ErrCorrupt, e.Seq, s.seq)
 	}
 	n := State{
-		wf: s.wf, order: s.order,
+		wf: s.wf, order: s.order, participants: s.participants, single: s.single,
 		runID: s.runID, key: s.key, retryOf: s.retryOf, priority: s.priority, input: s.input,
 		created: s.created, deadline: s.deadline,
 		seq: e.Seq, at: milli(e.At),
@@ -125,7 +125,7 @@ func (r *reader) snapshot(s *State) {
 		r.fail("unknown version of a snapshot")
 	}
 	s.status = Status(r.byte())
-	r.flags(&s.turned, &s.passed, &s.cancelled, &s.overdue, &s.waived)
+	r.flags(&s.turned, &s.passed, &s.cancelled, &s.overdue, &s.waived, &s.heuristic)
 	turnedBy := r.varint()
 	s.turnCode = r.string()
 	s.turnMessage = r.string()
@@ -139,6 +139,9 @@ func (r *reader) snapshot(s *State) {
 	s.steps = make([]step, s.wf.Len())
 	for i := range s.steps {
 		r.step(&s.steps[i])
+		if p := s.steps[i].stalled; p != 0 && !s.has(p) {
+			r.fail("stalled in a phase that it does not have")
+		}
 		if s.steps[i].stalled != 0 {
 			s.stalls++
 		}
@@ -146,16 +149,26 @@ func (r *reader) snapshot(s *State) {
 	if r.more() {
 		r.fail("bytes after the snapshot")
 	}
-	if s.status != s.present() && s.status != Succeeded && s.status != Compensated {
+	if s.status != s.present() && !s.mayEndAs(s.status) {
 		r.fail("status that does not fit the snapshot")
+	}
+	if _, two := s.phases(); s.participants {
+		if s.passed && s.turned {
+			r.fail("two decisions")
+		}
+		for i := range s.steps {
+			if s.steps[i].comp != nil && two == 0 {
+				r.fail("phase two without a decision")
+			}
+		}
 	}
 }
 
 func (r *reader) step(st *step) {
 	st.state, st.undo, st.stalled = stepState(r.byte()), undoState(r.byte()), Phase(r.byte())
 	var comp, fail bool
-	r.flags(&st.resolved, &comp, &fail)
-	if st.state >= stepStateEnd || st.undo >= undoStateEnd || st.stalled > Compensate || st.undo != undoNone && !comp {
+	r.flags(&st.resolved, &comp, &fail, &st.heuristic)
+	if st.state >= stepStateEnd || st.undo >= undoStateEnd || st.stalled > Abort || st.undo != undoNone && !comp {
 		r.fail("unknown state of a step")
 	}
 	st.started = r.milli(0)

@@ -54,24 +54,31 @@ type task struct {
 // failure is the last failure of a step.
 type failure struct{ code, message, stack string }
 
-// step is the state of one step.
+// step is the state of one step or participant. A participant has its vote in
+// the place of the action, and its commit or abort in that of the compensation;
+// a single one, its commit in the place of the action.
 type step struct {
 	state    stepState
 	undo     undoState
 	stalled  Phase // which phase needs an operator; 0: none
 	resolved bool  // the action was, by an operator
-	action   task
-	comp     *task // nil until the compensation begins
-	output   []byte
-	worker   string // that answered last
-	fail     *failure
-	started  int64
-	ended    int64
+
+	heuristic bool // the participant decided by itself
+	action    task
+	comp      *task // nil until the compensation begins
+	output    []byte
+	worker    string // that answered last
+	fail      *failure
+	started   int64
+	ended     int64
 }
 
 // State is the fold of a run's events. It is not safe for concurrent use.
 type State struct {
 	wf *definitions.Workflow
+
+	participants bool // the workflow's kind has them
+	single       bool // there is one: its commit is the decision
 
 	// What the first event says.
 	runID, key, retryOf string
@@ -84,13 +91,14 @@ type State struct {
 	seq         uint64
 	at          int64 // of the last event
 	status      Status
-	turned      bool
-	passed      bool // the pivot has succeeded or was skipped: only forward
+	turned      bool // to backward recovery, or abort was decided
+	passed      bool // the pivot has succeeded or was skipped, or commit was decided: only forward
 	cancelled   bool // a cancel was asked for
 	overdue     bool // the deadline has passed
 	waived      bool
-	stalls      int // steps that need an operator
-	turnedBy    int // step that turned the run; -1
+	heuristic   bool // of a participant's outcome
+	stalls      int  // steps that need an operator
+	turnedBy    int  // step that turned the run; -1
 	turnCode    string
 	turnMessage string
 	cancelWhy   string
@@ -104,7 +112,11 @@ type State struct {
 
 // NewState returns the state of a run before its Start.
 func NewState(wf *definitions.Workflow) *State {
-	return &State{wf: wf, turnedBy: -1, steps: make([]step, wf.Len())}
+	participants := wf.Kind().HasParticipants()
+	return &State{
+		wf: wf, turnedBy: -1, steps: make([]step, wf.Len()),
+		participants: participants, single: participants && wf.Len() == 1,
+	}
 }
 
 // Fold returns the state after events, which begin with a run's first.
@@ -120,16 +132,21 @@ func Fold(wf *definitions.Workflow, events []Event) (*State, error) {
 
 // task returns the attempts of a phase of a step; nil if there are none yet.
 func (s *State) task(i int, p Phase) *task {
-	if p == Compensate {
+	if !s.first(p) {
 		return s.steps[i].comp
 	}
 	return &s.steps[i].action
 }
 
+// first tells whether p is the phase with which a step or participant begins.
+func (s *State) first(p Phase) bool {
+	return p == Action || p == Prepare || p == Commit && s.single
+}
+
 // ensure is task for writing.
 func (s *State) ensure(i int, p Phase) *task {
 	st := &s.steps[i]
-	if p != Compensate {
+	if s.first(p) {
 		return &st.action
 	}
 	if st.comp == nil {
@@ -142,10 +159,10 @@ func (s *State) ensure(i int, p Phase) *task {
 // one has not.
 func (s *State) settled(i int, p Phase) bool {
 	st := &s.steps[i]
-	if p == Compensate {
-		return st.undo >= undoDone
+	if !s.first(p) {
+		return st.undo >= undoDone || s.participants && !s.concerned(i)
 	}
-	return st.state > stepActive && st.stalled != Action
+	return st.state > stepActive && st.stalled != p
 }
 
 // Workflow returns the definition of the run.
@@ -179,7 +196,8 @@ func (s *State) RetryOf() string { return s.retryOf }
 // Input is the run's input; empty is null.
 func (s *State) Input() []byte { return s.input }
 
-// Output is the run's output, once it has succeeded; empty is null.
+// Output is the run's output, once it has succeeded or its commit was decided;
+// empty is null.
 func (s *State) Output() []byte { return s.output }
 
 // Created is when the run started.
@@ -188,12 +206,14 @@ func (s *State) Created() time.Time { return fromMilli(s.created) }
 // Updated is when its last event happened.
 func (s *State) Updated() time.Time { return fromMilli(s.at) }
 
-// Deadline is when the run turns back if it has not passed its pivot; zero if never.
+// Deadline is when the run turns back if it has not passed its pivot, or aborts
+// if it is not decided; zero if never.
 func (s *State) Deadline() time.Time { return fromMilli(s.deadline) }
 
 // Waived tells whether an effect stays that should have been compensated: an
 // operator skipped the compensation, or said that a pivot had not happened
-// whose success came in later.
+// whose success came in later. Of a run with participants: an operator skipped a
+// commit or an abort.
 func (s *State) Waived() bool { return s.waived }
 
 // CancelRequested tells whether a cancel was asked for, whether or not it could
@@ -201,7 +221,8 @@ func (s *State) Waived() bool { return s.waived }
 func (s *State) CancelRequested() bool { return s.cancelled }
 
 // FailedStep is the step that needs an operator (the first of them), else the
-// one that turned the run to backward recovery; -1 if there is none.
+// one that turned the run to backward recovery or made it abort; -1 if there is
+// none.
 func (s *State) FailedStep() int {
 	if s.stalls > 0 {
 		for i := range s.steps {

@@ -8,20 +8,28 @@ type StepView struct {
 	// unknown, compensating, compensated, stalled, waived, resolved. A running
 	// step has an attempt outstanding; whether that waits for a worker or is
 	// with one, the shell knows.
+	//
+	// A participant is running or retrying while it prepares, succeeded when it
+	// has voted yes, skipped when it voted read-only, failed when it certainly
+	// did not prepare, unknown when it may have. In phase two it is running or
+	// retrying while it is to commit and succeeded when it has; compensating
+	// while it is to abort and compensated when it has; waived when it decided
+	// by itself (Code says what) or an operator left it.
 	State string
 
-	Attempts             int // of the action
-	CompensationAttempts int
+	Attempts             int    // of the action; of prepare, or of a commit in one phase
+	CompensationAttempts int    // of the compensation; of a commit or abort in phase two
 	Generation           uint32 // of the task of Phase; 0 if there is none yet
 
-	// Phase is what the step is at, or was at last: Action or Compensate.
+	// Phase is what the step is at, or was at last: Action or Compensate; of a
+	// participant Prepare, Commit or Abort.
 	Phase Phase
 	// Attempt is the number of its last attempt; Outstanding, whether that is
 	// yet to be answered.
 	Attempt     uint32
 	Outstanding bool
 
-	Output  []byte // of the action; empty is null
+	Output  []byte // of the action, of prepare or of a commit in one phase; empty is null
 	Worker  string // that answered last
 	Code    string // of the last failure, as are Message and Stack
 	Message string
@@ -35,14 +43,15 @@ type StepView struct {
 // StepView returns step i, 0 <= i < number of steps, as users see it.
 func (s *State) StepView(i int) StepView {
 	st := &s.steps[i]
+	one, two := s.phases()
 	v := StepView{
 		State: s.word(i), Attempts: int(st.action.total), Output: st.output, Worker: st.worker,
-		Phase: Action, Started: fromMilli(st.started), Ended: fromMilli(st.ended),
+		Phase: one, Started: fromMilli(st.started), Ended: fromMilli(st.ended),
 	}
 	t := &st.action
 	if st.comp != nil {
 		v.CompensationAttempts = int(st.comp.total)
-		v.Phase = Compensate
+		v.Phase = two
 		t = st.comp
 	}
 	v.Generation, v.Attempt, v.Outstanding = t.generation, t.attempt, t.outstanding
@@ -52,7 +61,7 @@ func (s *State) StepView(i int) StepView {
 	if t.waiting && !s.status.Final() {
 		v.NextAttempt = fromMilli(t.retryAt)
 	}
-	if st.state == stepActive || st.undo == undoActive || st.stalled != 0 {
+	if st.state == stepActive && st.undo < undoDone || st.undo == undoActive || st.stalled != 0 {
 		v.Ended = time.Time{}
 	}
 	return v
@@ -60,6 +69,9 @@ func (s *State) StepView(i int) StepView {
 
 // word is the state of step i in the words of the API.
 func (s *State) word(i int) string {
+	if s.participants {
+		return s.participantWord(i)
+	}
 	st := &s.steps[i]
 	if st.stalled != 0 {
 		return "stalled"
@@ -74,6 +86,11 @@ func (s *State) word(i int) string {
 	case undoResolved:
 		return "resolved"
 	}
+	return st.word()
+}
+
+// word is the state of an action or a vote in the words of the API.
+func (st *step) word() string {
 	switch st.state {
 	case stepActive:
 		if st.action.waiting {
