@@ -57,8 +57,9 @@ func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
 	}()
 
 	// The first statement writes: on SQLite it takes the write lock before
-	// anything was read, as BEGIN IMMEDIATE does; on PostgreSQL it waits for
-	// another transaction that has the key until that one has ended.
+	// anything was read, as BEGIN IMMEDIATE does; on PostgreSQL and
+	// MySQL it waits for another transaction that has the key until that one
+	// has ended, and only then takes the snapshot that later reads see.
 	fresh, err := a.claim(dbctx, a.info.Phase, open)
 	if err != nil {
 		return nil, failure("writing the key", err)
@@ -78,6 +79,9 @@ func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
 			return nil, vouch(err)
 		}
 		err = a.complete(dbctx, done, out)
+	}
+	if errors.Is(err, errTxLost) {
+		return nil, worker.Unknown(CodeTxLost, err)
 	}
 	if err != nil {
 		return nil, failure("writing the result", err)
@@ -123,9 +127,19 @@ func (a *attempt) read(ctx context.Context, p protocol.Phase) (r row, err error)
 	return r, err
 }
 
+// errTxLost says that the row which this transaction wrote is gone, and so the
+// transaction.
+var errTxLost = errors.New("inbox: the transaction ended under the handler, which went on without it")
+
 func (a *attempt) complete(ctx context.Context, state string, result []byte) error {
-	_, err := a.tx.ExecContext(ctx, a.sql.complete, state, result, key(&a.info, a.info.Phase))
-	return err
+	res, err := a.tx.ExecContext(ctx, a.sql.complete, state, result, key(&a.info, a.info.Phase))
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(errTxLost, err)
+	}
+	return nil
 }
 
 // nothingToUndo tells of a compensation or an abort whether what it undoes has

@@ -19,6 +19,8 @@ const (
 	SQLite Dialect = iota + 1
 	// Postgres is PostgreSQL 10 or later.
 	Postgres
+	// MySQL is MariaDB 10.3 or MySQL 8.0, or later; tables are InnoDB's.
+	MySQL
 )
 
 func (d Dialect) String() string {
@@ -27,6 +29,8 @@ func (d Dialect) String() string {
 		return "SQLite"
 	case Postgres:
 		return "PostgreSQL"
+	case MySQL:
+		return "MySQL"
 	}
 	return fmt.Sprintf("dialect(%d)", int(d))
 }
@@ -57,6 +61,10 @@ func (d Dialect) transient(err error) bool {
 		return false
 	}
 	text := err.Error()
+	if d == MySQL {
+		// Deadlock, lock wait timeout, record changed since it was read.
+		return strings.Contains(text, "Error 1213") || strings.Contains(text, "Error 1205") || strings.Contains(text, "Error 1020")
+	}
 	return strings.Contains(text, "database is locked") || strings.Contains(text, "database table is locked") ||
 		strings.Contains(text, "database schema is locked")
 }
@@ -82,25 +90,70 @@ type statements struct {
 	aged, remove          string
 }
 
+// quote makes a name of letters, digits and underscores, with a schema or
+// without, one that cannot be taken for a word of the language.
+func (d Dialect) quote(name string) string {
+	mark := `"`
+	if d == MySQL {
+		mark = "`"
+	}
+	return mark + strings.ReplaceAll(name, ".", mark+"."+mark) + mark
+}
+
 func (d Dialect) statements(table string) statements {
+	t, key := d.quote(table), d.quote("key")
+	insert, ignore := `INSERT INTO `, ` ON CONFLICT (key) DO NOTHING`
+	if d == MySQL {
+		// What else IGNORE would pass over cannot happen: the columns are wide
+		// enough, and it does not hide deadlocks.
+		insert, ignore = `INSERT IGNORE INTO `, ``
+	}
+	return statements{
+		create: d.create(table),
+		claim: d.rebind(insert + t + ` (` + key + `, run_id, step, phase, generation, state, created_at, not_after)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)` + ignore),
+		read:     d.rebind(`SELECT generation, state, result FROM ` + t + ` WHERE ` + key + ` = ?`),
+		complete: d.rebind(`UPDATE ` + t + ` SET state = ?, result = ? WHERE ` + key + ` = ?`),
+		aged: d.rebind(`SELECT ` + key + `, run_id, created_at FROM ` + t + `
+			WHERE created_at < ? AND not_after < ? AND (created_at, ` + key + `) > (?, ?)
+			ORDER BY created_at, ` + key + ` LIMIT ?`),
+		remove: `DELETE FROM ` + t + ` WHERE ` + key + ` IN (?)`,
+	}
+}
+
+// create are the statements that make the table.
+func (d Dialect) create(table string) []string {
+	quoted := d.quote(table)
+	if d == MySQL {
+		// Keys are compared byte by byte, whatever the database's collation.
+		return []string{`CREATE TABLE IF NOT EXISTS ` + quoted + " (\n\t\t\t\t`key`" + `      VARBINARY(512) PRIMARY KEY,
+				run_id     VARBINARY(255) NOT NULL,
+				step       VARBINARY(255) NOT NULL,
+				phase      VARBINARY(32) NOT NULL,
+				generation BIGINT NOT NULL,
+				state      VARBINARY(16) NOT NULL,
+				result     LONGBLOB,
+				created_at BIGINT NOT NULL,
+				not_after  BIGINT NOT NULL,
+				INDEX (created_at)
+			) ENGINE=InnoDB`}
+	}
 	blob, integer := "BLOB", "INTEGER"
 	if d == Postgres {
 		blob, integer = "BYTEA", "BIGINT"
 	}
-	quoted := `"` + strings.ReplaceAll(table, ".", `"."`) + `"`
 	schema, bare, found := strings.Cut(table, ".")
 	if !found {
 		schema, bare = "", table
 	}
 	// An index lives in its table's schema; SQLite wants that said of the
 	// index, PostgreSQL of the table.
-	index, on := `"`+bare+`_created"`, quoted
+	index, on := d.quote(bare+"_created"), quoted
 	if d == SQLite && schema != "" {
-		index, on = `"`+schema+`".`+index, `"`+bare+`"`
+		index, on = d.quote(schema)+`.`+index, d.quote(bare)
 	}
-	return statements{
-		create: []string{
-			`CREATE TABLE IF NOT EXISTS ` + quoted + ` (
+	return []string{
+		`CREATE TABLE IF NOT EXISTS ` + quoted + ` (
 				key        TEXT PRIMARY KEY,
 				run_id     TEXT NOT NULL,
 				step       TEXT NOT NULL,
@@ -111,15 +164,6 @@ func (d Dialect) statements(table string) statements {
 				created_at ` + integer + ` NOT NULL,
 				not_after  ` + integer + ` NOT NULL
 			)`,
-			`CREATE INDEX IF NOT EXISTS ` + index + ` ON ` + on + ` (created_at, key)`,
-		},
-		claim: d.rebind(`INSERT INTO ` + quoted + ` (key, run_id, step, phase, generation, state, created_at, not_after)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`),
-		read:     d.rebind(`SELECT generation, state, result FROM ` + quoted + ` WHERE key = ?`),
-		complete: d.rebind(`UPDATE ` + quoted + ` SET state = ?, result = ? WHERE key = ?`),
-		aged: d.rebind(`SELECT key, run_id, created_at FROM ` + quoted + `
-			WHERE created_at < ? AND not_after < ? AND (created_at, key) > (?, ?)
-			ORDER BY created_at, key LIMIT ?`),
-		remove: `DELETE FROM ` + quoted + ` WHERE key IN (?)`,
+		`CREATE INDEX IF NOT EXISTS ` + index + ` ON ` + on + ` (created_at, key)`,
 	}
 }

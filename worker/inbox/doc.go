@@ -22,6 +22,8 @@
 // took effect stays: an older one that comes late fails finally with code
 // "superseded".
 //
+// The databases are SQLite, PostgreSQL, MariaDB and MySQL: see [Dialect].
+//
 // Effects outside of the transaction (a call to another system, a message) are
 // not covered: give them the idempotency key of [worker.TaskFrom].
 //

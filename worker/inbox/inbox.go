@@ -26,6 +26,7 @@ const (
 	CodeDatabase   = "database"       // the database failed; rolled back
 	CodeCommit     = "commit_unknown" // the commit's answer was lost, and so was the look-up's
 	CodeNoTask     = "no_task"        // the context belongs to no task
+	CodeTxLost     = "tx_lost"        // the transaction ended under the handler, which went on
 )
 
 // Options change how an inbox works. The zero value is good.
@@ -57,12 +58,14 @@ type Inbox struct {
 }
 
 // Func is a handler that runs in a transaction. It must do its work through tx,
-// and neither commit nor roll it back.
+// and neither commit nor roll it back. It must return the errors of tx: MySQL
+// and SQLite may have rolled back for good (a deadlock), and what is done after
+// that is in no transaction. Where that is noticed, the outcome is unknown.
 type Func func(ctx context.Context, tx *sqlx.Tx) ([]byte, error)
 
 // New returns the inbox of a database. It makes the table if it is not there.
 func New(ctx context.Context, db *sqlx.DB, d Dialect, o Options) (*Inbox, error) {
-	if d != SQLite && d != Postgres {
+	if d < SQLite || d > MySQL {
 		return nil, fmt.Errorf("inbox: %v is not a dialect", d)
 	}
 	if o.Table == "" {

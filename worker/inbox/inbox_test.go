@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	_ "github.com/mattn/go-sqlite3"
@@ -47,6 +48,7 @@ func onEach(t *testing.T, o inbox.Options, f func(t *testing.T, b bench)) {
 		})
 	}
 	run("SQLite", inbox.SQLite, "sqlite3", sqliteDSN)
+	run("MariaDB", inbox.MySQL, "mysql", func(t *testing.T) string { return testenv.MySQL(t) })
 	run("PostgreSQL", inbox.Postgres, "pgx", func(t *testing.T) string { return testenv.Postgres(t) })
 }
 
@@ -380,6 +382,39 @@ func TestSerializableTransactionsAreStartedAgain(t *testing.T) {
 	})
 }
 
+// A handler that goes on after its transaction has ended is not taken for one
+// that succeeded.
+func TestATransactionThatEndsUnderItsHandlerIsNoSuccess(t *testing.T) {
+	onEach(t, inbox.Options{}, func(t *testing.T, b bench) {
+		_, err := b.box.Do(task(t.Context(), "r", action, 1, 1), func(ctx context.Context, tx *sqlx.Tx) ([]byte, error) {
+			_, err := tx.ExecContext(ctx, `ROLLBACK`) // as a deadlock does it on MySQL
+			return nil, err
+		})
+		var stated *worker.Error
+		if !errors.As(err, &stated) || stated.Code != inbox.CodeTxLost || stated.Outcome != protocol.OutcomeUnknown {
+			t.Fatalf("%v", err)
+		}
+		if n := b.rows(t); n != 0 {
+			t.Fatalf("%d rows", n)
+		}
+	})
+}
+
+// Keys that differ in case, accents or trailing blanks are different keys,
+// whatever the database's collation says.
+func TestKeysAreComparedByteByByte(t *testing.T) {
+	onEach(t, inbox.Options{}, func(t *testing.T, b bench) {
+		for _, run := range []string{"run", "RUN", "rún", "run "} {
+			out, err := b.box.Do(task(t.Context(), run, action, 1, 1), func(context.Context, *sqlx.Tx) ([]byte, error) {
+				return fmt.Appendf(nil, "%q", run), nil
+			})
+			if err != nil || string(out) != fmt.Sprintf("%q", run) {
+				t.Errorf("%q: %s, %v", run, out, err)
+			}
+		}
+	})
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -394,8 +429,7 @@ func TestCleanupKeepsWhatMayStillBeNeeded(t *testing.T) {
 	o := inbox.Options{Ended: func(_ context.Context, runs []string) (map[string]time.Time, error) { return ended, nil }}
 	onEach(t, o, func(t *testing.T, b bench) {
 		insert := func(run string, created, notAfter time.Time) {
-			b.db.MustExec(fmt.Sprintf(`INSERT INTO ringmaster_inbox (key, run_id, step, phase, generation, state, created_at, not_after)
-				VALUES ('%s/%d', '%s', 's', 'action', 1, 'done', %d, %d)`, run, created.UnixNano(), run, created.UnixMilli(), notAfter.UnixMilli()))
+			b.db.MustExec(fmt.Sprintf(`INSERT INTO ringmaster_inbox VALUES ('%s/%d', '%s', 's', 'action', 1, 'done', NULL, %d, %d)`, run, created.UnixNano(), run, created.UnixMilli(), notAfter.UnixMilli()))
 		}
 		for i := range 7 {
 			insert("ended long ago", now.Add(-5*day-time.Duration(i)*time.Second), now.Add(-4*day))
