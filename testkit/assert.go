@@ -41,6 +41,19 @@ func (r *Run) MustBeCompensated() *Run {
 	return r
 }
 
+// MustCommit fails the test unless the run has committed, as a two-phase commit
+// or a TCC does.
+func (r *Run) MustCommit() *Run {
+	r.t.Helper()
+	return r.MustBe(machine.Committed)
+}
+
+// MustAbort fails the test unless the run has aborted.
+func (r *Run) MustAbort() *Run {
+	r.t.Helper()
+	return r.MustBe(machine.Aborted)
+}
+
 // MustStall fails the test unless the run has stalled, by that step first.
 func (r *Run) MustStall(step string) *Run {
 	r.t.Helper()
@@ -71,10 +84,7 @@ func (r *Run) MustHaveCalled(taskType string, times int) *Run {
 	r.t.Helper()
 	known := false
 	for i := range r.wf.Len() {
-		for _, p := range phasesOf(r.wf.Step(i)) {
-			typ, _ := taskOf(r.wf.Step(i), p)
-			known = known || typ == taskType
-		}
+		known = known || names(r.wf.Step(i), taskType)
 	}
 	if !known {
 		r.fail("workflow %s has no task %q", r.wf.Name(), taskType)

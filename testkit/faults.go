@@ -25,6 +25,7 @@ const (
 	waiting                    // no worker starts it in time
 	repeating                  // is delivered several times
 	delaying                   // answers later
+	reading                    // is performed, and votes that it only read
 )
 
 // fault says what is to befall one attempt, or every one of a task.
@@ -60,9 +61,9 @@ func (k *Kit) resolve(name string) target {
 		k.t.Fatalf("testkit: workflow %s has no step %q", k.wf.Name(), step)
 	}
 	if !given {
-		return target{i, phasesOf(k.wf.Step(i))[0]}
+		return target{i, phasesOf(k.wf, i)[0]}
 	}
-	for _, p := range phasesOf(k.wf.Step(i)) {
+	for _, p := range phasesOf(k.wf, i) {
 		if p.String() == word {
 			return target{i, p}
 		}
@@ -80,8 +81,8 @@ func (k *Kit) fault(kind faultKind, step string, n int, f fault) {
 	k.faults = append(k.faults, f)
 }
 
-// FailAttempt has the n-th attempt of a step's action fail with err, without a
-// call of its handler. Errors mean what they mean from a handler: see
+// FailAttempt has the n-th attempt of a step's action (of a participant: to
+// prepare) fail with err, without a call of its handler. Errors mean what they mean from a handler: see
 // worker.Final, Retryable and Unknown; a plain error is retryable.
 //
 // Here as in all that follows, n is counted from 1, or Every, and the name of a
@@ -121,7 +122,7 @@ func (k *Kit) KillWorker(step string, n int) {
 func (k *Kit) Expire(step string, n int) {
 	k.t.Helper()
 	t := k.resolve(step)
-	if t.step < 0 || k.wf.Step(t.step).QueueTimeout == 0 || t.phase != machine.Action {
+	if t.step < 0 || k.wf.Step(t.step).QueueTimeout == 0 || t.phase != phasesOf(k.wf, t.step)[0] {
 		k.t.Fatalf("testkit: Expire: %s has no queue timeout", step)
 	}
 	k.fault(waiting, step, n, fault{})
@@ -143,6 +144,16 @@ func (k *Kit) Deliver(step string, n, times int) {
 func (k *Kit) Delay(step string, n int, d time.Duration) {
 	k.t.Helper()
 	k.fault(delaying, step, n, fault{by: d})
+}
+
+// VoteReadOnly has a participant answer that it only read, where its handler
+// prepares with success: it has no part in what follows.
+func (k *Kit) VoteReadOnly(participant string) {
+	k.t.Helper()
+	if t := k.resolve(participant); t.step >= 0 && k.wf.Step(t.step).Prepare == "" {
+		k.t.Fatalf("testkit: VoteReadOnly: %s is no participant", participant)
+	}
+	k.fault(reading, participant, Every, fault{})
 }
 
 // faultOf returns what is to befall an attempt in one way; of several the last

@@ -29,11 +29,6 @@ func (s *simulation) send(a attempt) {
 	step := s.wf.Step(a.step)
 	_, timeout := taskOf(step, a.phase)
 	find := func(kind faultKind) *fault { return s.faultOf(kind, a.step, a.phase, n) }
-	lost := func(after time.Duration, why machine.LossReason) {
-		s.enqueue(coming{at: s.now.Add(after), of: a, kept: true, in: machine.Lost{
-			Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number, Reason: why, Worker: workerName,
-		}})
-	}
 	switch {
 	case find(waiting) != nil:
 		s.enqueue(coming{at: s.now.Add(step.QueueTimeout), of: a, kept: true, in: machine.Expired{
@@ -42,11 +37,11 @@ func (s *simulation) send(a attempt) {
 		return
 	case find(vanishing) != nil:
 		s.called(a, again).Fate = "lost"
-		lost(noticed, machine.LostVanished)
+		s.lose(a, noticed, machine.LostVanished)
 		return
 	case find(killing) != nil:
 		s.called(a, again).Fate = "worker killed"
-		lost(noticed, machine.LostWorkerDied)
+		s.lose(a, noticed, machine.LostWorkerDied)
 		return
 	}
 	times, late, mute := 1, time.Duration(0), find(muting) != nil
@@ -61,9 +56,9 @@ func (s *simulation) send(a attempt) {
 		took += late
 		switch {
 		case mute && i == 0:
-			lost(min(took+noticed, timeout), machine.LostVanished)
+			s.lose(a, min(took+noticed, timeout), machine.LostVanished)
 		case took > timeout && i == 0:
-			lost(timeout, machine.LostTimeout)
+			s.lose(a, timeout, machine.LostTimeout)
 		}
 		if !mute {
 			s.enqueue(coming{at: s.now.Add(took), of: a, in: result, kept: result.Outcome == machine.OutcomeFailed})
@@ -109,8 +104,11 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 	index := len(s.run.Calls) - 1 // the handler may not know of it: it has no way to add one
 	r := worker.Perform(worker.WithTask(x, info), fn, slices.Clone(call.Input))
 	call = &s.run.Calls[index]
-	call.Outcome, call.Output, call.Code, call.Message = machine.Outcome(r.Outcome), r.Payload, r.Code, r.Message
+	if n := s.copies[a]; r.Outcome == protocol.OutcomeSucceeded && s.faultOf(reading, a.step, a.phase, n) != nil {
+		r.Outcome = protocol.OutcomeReadOnly
+	}
 	outcome := machine.Outcome(r.Outcome)
+	call.Outcome, call.Output, call.Code, call.Message = outcome, r.Payload, r.Code, r.Message
 	if resent && outcome == machine.OutcomeFailed {
 		outcome = machine.OutcomeUnknown
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
 // Run is a run that has ended or stalled, and how it came to that. It is
@@ -34,6 +35,9 @@ type Run struct {
 	state   *machine.State
 	comment []comment
 }
+
+// readOnly is a vote of yes with nothing to commit or abort.
+const readOnly = machine.Outcome(protocol.OutcomeReadOnly)
 
 // Call is one delivery of a task.
 type Call struct {
@@ -70,6 +74,8 @@ func (c Call) String() string {
 	switch c.Outcome {
 	case machine.OutcomeSucceeded:
 		s += " -> " + shorten(c.Output)
+	case readOnly:
+		s += " -> read-only"
 	case machine.OutcomeFailed, machine.OutcomeUnknown:
 		s += " -> " + c.Code + ": " + c.Message
 	}
@@ -185,16 +191,18 @@ func (r *Run) CallsOf(taskType string) (calls []Call) {
 	return calls
 }
 
-// Done are the steps that took effect, in the order in which that became known.
-func (r *Run) Done() []string { return r.succeeded(false) }
+// Done are the steps that took effect, and the participants that committed, in
+// the order in which that became known.
+func (r *Run) Done() []string { return r.succeeded(does) }
 
-// Undone are the steps that were taken back, in the order in which they were.
-func (r *Run) Undone() []string { return r.succeeded(true) }
+// Undone are the steps that were taken back, and the participants that aborted,
+// in the order in which they did.
+func (r *Run) Undone() []string { return r.succeeded(undoes) }
 
-func (r *Run) succeeded(undoing bool) (steps []string) {
+func (r *Run) succeeded(counts func(machine.Phase) bool) (steps []string) {
 	for _, e := range r.Events {
 		resolved := e.Kind == machine.StepResolved && e.Applied
-		if (e.Kind == machine.AttemptSucceeded || resolved) && undoes(e.Phase) == undoing {
+		if (e.Kind == machine.AttemptSucceeded || resolved) && counts(e.Phase) {
 			if name := r.wf.Step(e.Step).Name; !slices.Contains(steps, name) {
 				steps = append(steps, name)
 			}
@@ -204,19 +212,23 @@ func (r *Run) succeeded(undoing bool) (steps []string) {
 }
 
 // Effects are the idempotency keys under which handlers succeeded, without those
-// of steps that were taken back since; sorted.
+// of steps that were taken back since, and of prepares that were committed;
+// sorted. The key of a prepare that is left has neither been committed nor
+// aborted.
 func (r *Run) Effects() []string {
 	standing := map[string]string{} // key to step
 	for _, c := range r.Calls {
-		switch {
-		case c.Outcome != machine.OutcomeSucceeded:
-		case undoes(c.Phase):
+		if c.Outcome != machine.OutcomeSucceeded {
+			continue
+		}
+		if undoes(c.Phase) || c.Phase == machine.Commit {
 			for key, step := range standing {
 				if step == c.Step {
 					delete(standing, key)
 				}
 			}
-		default:
+		}
+		if !undoes(c.Phase) {
 			standing[c.Key] = c.Step
 		}
 	}

@@ -79,6 +79,9 @@ func (s *simulation) simulate(in machine.Start) {
 		}
 	}
 	s.finish()
+	if !s.state.Status().Final() && s.state.Status() != machine.Stalled {
+		s.t.Fatalf("testkit: nothing more will happen, and the run has not ended\n%s", s.run)
+	}
 }
 
 // advance lets the next thing happen; false if there is none.
@@ -224,8 +227,18 @@ func (s *simulation) act() {
 			}
 			continue
 		}
-		s.withdraw(a)
+		if s.withdraw(a); c.Kind == machine.CancelTask && !s.sent[a] {
+			s.sent[a] = true // before a crash, and nobody has it any more
+			s.lose(a, noticed, machine.LostVanished)
+		}
 	}
+}
+
+// lose has the engine notice that an attempt will not answer.
+func (s *simulation) lose(a attempt, after time.Duration, why machine.LossReason) {
+	s.enqueue(coming{at: s.now.Add(after), of: a, kept: true, in: machine.Lost{
+		Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number, Reason: why, Worker: workerName,
+	}})
 }
 
 // withdraw takes back an attempt that no worker has got.
