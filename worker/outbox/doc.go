@@ -26,6 +26,8 @@
 // What an orchestrator refuses (an unknown workflow, the same id with another
 // input) it keeps among its dead letters; the outbox knows nothing of it.
 //
+// The databases are SQLite, PostgreSQL, MariaDB and MySQL: see [Dialect].
+//
 // A relay looks for rows whenever [Outbox.Notify] is called in its process, as
 // [Outbox.Do] does after each commit, and otherwise once per poll interval.
 // While the broker is away the rows wait in the table.

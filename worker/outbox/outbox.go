@@ -117,7 +117,7 @@ type Tx interface {
 // New returns the outbox of a database. It makes the tables if they are not
 // there.
 func New(ctx context.Context, db *sqlx.DB, d Dialect, o Options) (*Outbox, error) {
-	if d != SQLite && d != Postgres {
+	if d < SQLite || d > MySQL {
 		return nil, fmt.Errorf("outbox: %v is not a dialect", d)
 	}
 	o = o.withDefaults()

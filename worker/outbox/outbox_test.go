@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	_ "github.com/mattn/go-sqlite3"
@@ -50,6 +51,7 @@ func onEach(t *testing.T, o outbox.Options, f func(t *testing.T, b bench)) {
 		})
 	}
 	run("SQLite", outbox.SQLite, "sqlite3", func() string { return sqliteDSN(t) })
+	run("MariaDB", outbox.MySQL, "mysql", func() string { return testenv.MySQL(t) })
 	run("PostgreSQL", outbox.Postgres, "pgx", func() string { return testenv.Postgres(t) })
 }
 
@@ -77,6 +79,14 @@ func (b bench) cancel(ctx context.Context, id, reason string) error {
 	return b.box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		return b.box.Cancel(ctx, tx, id, rest.Cancel{Reason: reason})
 	})
+}
+
+// key is the name of the column.
+func (b bench) key() string {
+	if b.dialect == outbox.MySQL {
+		return "`key`"
+	}
+	return `"key"`
 }
 
 // relay runs a relay until the test ends or it is stopped.
@@ -254,7 +264,7 @@ func TestARowThatCanNeverBeSentIsSetAside(t *testing.T) {
 		br := inProcess(t)
 		got := collect(t, br)
 		for _, values := range []string{`'a', 'run.fly', '{}', 0`, `'b', 'run.start', '{', 0`} {
-			b.db.MustExec(`INSERT INTO ringmaster_outbox (key, kind, body, created) VALUES (` + values + `)`)
+			b.db.MustExec(`INSERT INTO ringmaster_outbox (` + b.key() + `, kind, body, created) VALUES (` + values + `)`)
 		}
 		if err := b.order(t.Context(), "good"); err != nil {
 			t.Fatal(err)
@@ -266,7 +276,7 @@ func TestARowThatCanNeverBeSentIsSetAside(t *testing.T) {
 		if len(aside) != 2 || !strings.Contains(aside[0].Reason, "run.fly") || !strings.Contains(aside[1].Reason, "not JSON") {
 			t.Fatalf("%+v", aside)
 		}
-		b.db.MustExec(`UPDATE ringmaster_outbox SET body = '{}' WHERE key = 'b'`) // mended by hand
+		b.db.MustExec(`UPDATE ringmaster_outbox SET body = '{}' WHERE ` + b.key() + ` = 'b'`) // mended by hand
 		if err := b.box.Retry(t.Context(), aside[1].ID); err != nil {
 			t.Fatal(err)
 		}
