@@ -104,8 +104,15 @@ func newDispatcher(e *Engine) *dispatcher {
 
 // taskOf is the type and the timeout of a step's task in a phase.
 func taskOf(step *definitions.Step, phase machine.Phase) (typ string, timeout time.Duration) {
-	if phase == machine.Compensate {
+	switch phase {
+	case machine.Compensate:
 		return step.Compensation, step.CompensationTimeout
+	case machine.Prepare:
+		return step.Prepare, step.Timeout
+	case machine.Commit:
+		return step.Commit, step.CommitTimeout
+	case machine.Abort:
+		return step.Abort, step.AbortTimeout
 	}
 	return step.Action, step.Timeout
 }

@@ -86,7 +86,7 @@ func (e *Engine) onResults(dl broker.Delivery) {
 // is unknown: its effect has happened.
 func (e *Engine) checkOutput(r *protocol.Result) {
 	switch {
-	case r.Outcome != protocol.OutcomeSucceeded || len(r.Payload) == 0:
+	case r.Outcome != protocol.OutcomeSucceeded && r.Outcome != protocol.OutcomeReadOnly || len(r.Payload) == 0:
 		return
 	case len(r.Payload) > e.cfg.Limits.MaxPayloadBytes:
 		r.Message = fmt.Sprintf("the output is %d bytes long; at most %d", len(r.Payload), e.cfg.Limits.MaxPayloadBytes)

@@ -72,9 +72,9 @@ func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	return t
 }
 
-// alarmQueueTimeout bounds how long an action waits before a worker starts it.
+// alarmQueueTimeout bounds how long an action or a prepare waits before a worker starts it.
 func (s *shard) alarmQueueTimeout(step *definitions.Step, c machine.Command, id protocol.TaskID) {
-	if step.QueueTimeout > 0 && c.Phase == machine.Action {
+	if step.QueueTimeout > 0 && (c.Phase == machine.Action || c.Phase == machine.Prepare) {
 		s.alarms.set(alarm{at: c.Scheduled.Add(step.QueueTimeout).UnixMilli(), key: id})
 	}
 }

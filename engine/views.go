@@ -94,6 +94,7 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	def, v := r.wf.Step(i), r.state.StepView(i)
 	s := rest.Step{
 		Name: def.Name, Service: def.Service, Action: def.Action, Compensation: def.Compensation, Pivot: def.Pivot,
+		Prepare: def.Prepare, Commit: def.Commit, Abort: def.Abort,
 		State: v.State, Attempts: v.Attempts, CompensationAttempts: v.CompensationAttempts, Worker: v.Worker,
 		Output: v.Output, Code: v.Code, Error: v.Message, Stack: v.Stack,
 		NextAttempt: optional(v.NextAttempt), Started: optional(v.Started), Ended: optional(v.Ended),

@@ -33,6 +33,11 @@ var (
 	ErrUnclean = errors.New("worker: left without finishing")
 )
 
+// ErrReadOnly is returned by a prepare handler that has changed nothing: its
+// vote is yes, and it has no part in phase two. Of another phase it is an error
+// like any other.
+var ErrReadOnly = errors.New("read-only")
+
 // Error is a handler's error with what it asserts about the attempt. Handlers
 // make one with [Final], [Retryable] or [Unknown]; it may be wrapped further.
 type Error struct {
@@ -131,7 +136,10 @@ type verdict struct {
 
 // judge reads a handler's error. ended is the error of its context, cancelled
 // whether somebody asked for that end.
-func judge(err, ended error, cancelled bool) verdict {
+func judge(err, ended error, cancelled bool, phase protocol.Phase) verdict {
+	if phase == protocol.PhasePrepare && errors.Is(err, ErrReadOnly) {
+		return verdict{outcome: protocol.OutcomeReadOnly}
+	}
 	v := verdict{outcome: protocol.OutcomeFailed, retryable: true, code: CodeError}
 	late := CodeTimeout
 	if cancelled {

@@ -42,7 +42,7 @@ func TestWhatAHandlersErrorSays(t *testing.T) {
 		{"claims nothing", &Error{Code: "x"}, nil, false, "unknown, final, x"},
 	}
 	for _, c := range cases {
-		v := judge(c.err, c.ended, c.cancelled)
+		v := judge(c.err, c.ended, c.cancelled, protocol.PhaseAction)
 		retryable := map[bool]string{true: "retryable", false: "final"}[v.retryable]
 		if got := fmt.Sprintf("%v, %s, %s", v.outcome, retryable, v.code); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)

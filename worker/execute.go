@@ -95,7 +95,7 @@ func (w *Worker) conclude(t *task, out []byte, err error) {
 		t.answer(verdict{outcome: protocol.OutcomeSucceeded}, "", out, took)
 		return
 	}
-	v := judge(err, ended, w.wasCancelled(t))
+	v := judge(err, ended, w.wasCancelled(t), t.msg.Phase)
 	h.outcomes[v.outcome].Inc()
 	t.answer(v, err.Error(), nil, took)
 	var panicked *PanicError

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
@@ -49,4 +50,16 @@ type unreachable struct{}
 func (unreachable) Open(ctx context.Context, _ broker.Options) (broker.Conn, error) {
 	<-ctx.Done()
 	return nil, broker.ErrUnavailable
+}
+
+func TestReadOnlyIsAVoteOfPrepareAlone(t *testing.T) {
+	err := fmt.Errorf("nothing to change: %w", ErrReadOnly)
+	if v := judge(err, nil, false, protocol.PhasePrepare); v.outcome != protocol.OutcomeReadOnly {
+		t.Errorf("a prepare answers %v", v.outcome)
+	}
+	if v := judge(err, nil, false, protocol.PhaseAction); v.outcome != protocol.OutcomeFailed {
+		t.Errorf("an action answers %v", v.outcome)
+	}
+	h := newMetrics().of("pay")
+	h.outcomes[protocol.OutcomeReadOnly].Inc() // every outcome has its counter
 }

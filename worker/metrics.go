@@ -29,7 +29,7 @@ type metrics struct {
 }
 
 type handlerMetrics struct {
-	outcomes [4]prometheus.Counter // by protocol.Outcome
+	outcomes [protocol.OutcomeReadOnly + 1]prometheus.Counter // by protocol.Outcome
 	seconds  prometheus.Observer
 	panics   prometheus.Counter
 }
@@ -56,7 +56,7 @@ func newMetrics() *metrics {
 
 func (m *metrics) of(taskType string) handlerMetrics {
 	h := handlerMetrics{seconds: m.seconds.WithLabelValues(taskType), panics: m.panics.WithLabelValues(taskType)}
-	for o := protocol.OutcomeSucceeded; o <= protocol.OutcomeUnknown; o++ {
+	for o := protocol.OutcomeSucceeded; o <= protocol.OutcomeReadOnly; o++ {
 		h.outcomes[o] = m.tasks.WithLabelValues(taskType, o.String())
 	}
 	return h

@@ -18,7 +18,7 @@ func Perform(ctx context.Context, fn HandlerFunc, payload []byte) protocol.Resul
 	if err == nil {
 		t.answer(verdict{outcome: protocol.OutcomeSucceeded}, "", out, 0)
 	} else {
-		t.answer(judge(err, ctx.Err(), false), err.Error(), nil, 0)
+		t.answer(judge(err, ctx.Err(), false, TaskFrom(ctx).Phase), err.Error(), nil, 0)
 	}
 	return t.first
 }

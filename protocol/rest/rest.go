@@ -93,6 +93,9 @@ type Step struct {
 	Service              string          `json:"service"`
 	Action               string          `json:"action"`
 	Compensation         string          `json:"compensation,omitempty"`
+	Prepare              string          `json:"prepare,omitempty" doc:"Task types of a participant of a TCC or two-phase-commit run; it has no action."`
+	Commit               string          `json:"commit,omitempty"`
+	Abort                string          `json:"abort,omitempty"`
 	Pivot                bool            `json:"pivot,omitempty"`
 	State                string          `json:"state" enum:"pending,waiting,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
 	Attempts             int             `json:"attempts" doc:"Of the action."`
