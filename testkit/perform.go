@@ -61,7 +61,7 @@ func (s *simulation) send(a attempt) {
 			s.lose(a, timeout, machine.LostTimeout)
 		}
 		if !mute {
-			s.enqueue(coming{at: s.now.Add(took), of: a, in: result, kept: result.Outcome == machine.OutcomeFailed})
+			s.enqueue(coming{at: s.now.Add(took), of: a, in: result, kept: result.Outcome == machine.OutcomeFailed || took > timeout})
 		}
 	}
 }

@@ -20,6 +20,9 @@ type Run struct {
 	Output []byte // JSON; empty is null
 	Waived bool   // an operator left an effect that should have been undone
 
+	// Heuristic: a participant has said that it decided by itself.
+	Heuristic bool
+
 	// What failed for good, or needs an operator; empty if nothing.
 	Code       string
 	Message    string

@@ -293,6 +293,7 @@ func (s *simulation) finish() {
 	r := s.run
 	r.state = s.state
 	r.Status, r.Output, r.Waived = s.state.Status(), s.state.Output(), s.state.Waived()
+	r.Heuristic = s.state.Heuristic()
 	r.Code, r.Message = s.state.Failure()
 	r.Took = s.now.Sub(start)
 	if i := s.state.FailedStep(); i >= 0 {
