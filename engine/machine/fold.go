@@ -248,6 +248,7 @@ func (s *State) foldUnsuccessful(e *Event) {
 	}
 	if s.turned && s.first(e.Phase) {
 		s.abandon(e.Step)
+		s.release(e.Step)
 		return
 	}
 	if !e.Until.IsZero() {

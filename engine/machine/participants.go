@@ -112,6 +112,20 @@ func (s *State) foldReadOnly(e *Event) {
 	st.resolved = false
 	s.applied(e.Step, e.Payload)
 	s.settle(e.Step, stepSkipped)
+	s.release(e.Step)
+}
+
+// release ends the abort of a participant that turns out to have nothing to
+// abort. An attempt that is outstanding is given up.
+func (s *State) release(i int) {
+	st := &s.steps[i]
+	if !s.participants || st.comp == nil || s.concerned(i) {
+		return
+	}
+	st.comp.waiting = false
+	if st.stalled == Abort {
+		s.unstall(i)
+	}
 }
 
 // foldNo is for a failure that comes late, or after a yes of the same
