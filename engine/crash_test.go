@@ -74,25 +74,8 @@ func crashOnce(t *testing.T, failing, after bool, at int) {
 	w.start()
 	w.register(order())
 	w.stop()
-	w.wrap = func(s store.Store) store.Store { return &crashing{Store: s, left: at, after: after} }
-	e := w.start()
-	ctx, cancel := context.WithCancel(context.Background())
-	go func(gone <-chan struct{}) { // the client gives up on an orchestrator that is gone
-		<-gone
-		cancel()
-	}(e.Done())
 	start := rest.Start{Workflow: "order", ID: "o", Input: orderInput}
-	_, err := e.StartRun(ctx, start)
-	if err == nil {
-		_, _ = e.Wait(ctx, "o", patience)
-	}
-	cancel()
-	w.stop()
-	w.wrap = nil
-	e = w.start()
-	if _, err := e.StartRun(context.Background(), start); err != nil {
-		t.Fatal(err)
-	}
+	e := w.crashAt(at, after, start)
 	if r, err := e.Wait(context.Background(), "o", patience); err == nil && r.Status == "stalled" {
 		// The pivot was declined, but by a second sending of the attempt; what
 		// became of the first, only an operator can say.
@@ -116,6 +99,31 @@ func crashOnce(t *testing.T, failing, after bool, at int) {
 			t.Errorf("%s: the handler was called %d times\n%v\n%s", key, n, l.order(), w.history("o"))
 		}
 	}
+}
+
+// crashAt starts an engine that crashes at a commit, starts a run, and starts
+// an engine anew after the crash (or the run's end), and the run again.
+func (w *world) crashAt(at int, after bool, start rest.Start) *engine.Engine {
+	w.t.Helper()
+	w.wrap = func(s store.Store) store.Store { return &crashing{Store: s, left: at, after: after} }
+	e := w.start()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func(gone <-chan struct{}) { // the client gives up on an orchestrator that is gone
+		<-gone
+		cancel()
+	}(e.Done())
+	if _, err := e.StartRun(ctx, start); err == nil {
+		_, _ = e.Wait(ctx, start.ID, patience)
+	}
+	cancel()
+	w.stop()
+	w.wrap = nil
+	e = w.start()
+	if _, err := e.StartRun(context.Background(), start); err != nil {
+		w.t.Fatal(err)
+	}
+	return e
 }
 
 // TestLongTaskSurvivesARestart restarts the orchestrator while a handler runs:

@@ -312,6 +312,7 @@ func TestASupersededOwnersTasksAreRefused(t *testing.T) {
 		# HELP ringmaster_worker_tasks_total Tasks answered, by type and outcome.
 		# TYPE ringmaster_worker_tasks_total counter
 		ringmaster_worker_tasks_total{outcome="failed",service="svc",type="echo",worker="w1"} 0
+		ringmaster_worker_tasks_total{outcome="read-only",service="svc",type="echo",worker="w1"} 0
 		ringmaster_worker_tasks_total{outcome="succeeded",service="svc",type="echo",worker="w1"} 2
 		ringmaster_worker_tasks_total{outcome="unknown",service="svc",type="echo",worker="w1"} 0
 	`), "ringmaster_worker_refused_total", "ringmaster_worker_tasks_total"); err != nil {

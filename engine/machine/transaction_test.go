@@ -332,6 +332,7 @@ func (c *city) settle() error {
 			c.left[i] = true
 			return c.step(Skip{Step: i, Reason: "enough"})
 		case c.bank.single:
+			c.left[i] = true // a task that is under way may prove the operator wrong
 			return c.step(Resolve{Step: i, Applied: c.bank.truth[i] == committed, Reason: "looked"})
 		default:
 			c.left[i] = true

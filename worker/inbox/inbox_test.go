@@ -228,10 +228,6 @@ func TestGenerationsDoNotMix(t *testing.T) {
 func TestS5EffectsHappenOnceInEveryOrderOfDelivery(t *testing.T) {
 	const runs, copies = 25, 3
 	onEach(t, inbox.Options{}, func(t *testing.T, b bench) {
-		type delivery struct {
-			run   string
-			phase protocol.Phase
-		}
 		var all []delivery
 		for r := range runs {
 			for range copies {
