@@ -103,6 +103,7 @@ func (s *State) foldReadOnly(e *Event) {
 	t := s.ensure(e.Step, e.Phase)
 	t.close(e)
 	t.waiting = false
+	t.learn(e)
 	if e.Worker != "" {
 		st.worker = e.Worker
 	}
@@ -128,6 +129,14 @@ func (s *State) release(i int) {
 	}
 }
 
+// learn takes note that an attempt is known not to have prepared: if it was the
+// only one in doubt, none is.
+func (t *task) learn(e *Event) {
+	if t.unknown == 1 && t.lost == e.Attempt {
+		t.unknown, t.lost = 0, 0
+	}
+}
+
 // foldNo is for a failure that comes late, or after a yes of the same
 // participant. It tells whether e is one.
 func (s *State) foldNo(t *task, e *Event) bool {
@@ -137,17 +146,15 @@ func (s *State) foldNo(t *task, e *Event) bool {
 		return false
 	}
 	t.close(e)
-	if t.unknown == 1 && t.lost == e.Attempt {
-		t.unknown, t.lost = 0, 0 // that one is known
-	}
+	t.learn(e)
 	if e.Worker != "" {
 		st.worker = e.Worker
 	}
 	st.fail = &failure{e.Code, e.Message, e.Stack}
 	switch {
 	case !voted:
-	case st.state == stepSucceeded:
-		s.settle(e.Step, stepUnknown) // it has said both: abort it
+	case st.state == stepSucceeded || t.outstanding || t.unknown > 0:
+		s.settle(e.Step, stepUnknown) // it has said both, or may yet: abort it
 	default:
 		s.settle(e.Step, stepFailed)
 	}
