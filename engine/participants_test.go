@@ -48,7 +48,9 @@ func TestTCCCommitsWhenAllVoteYes(t *testing.T) {
 	}
 	w.worker("a", h)
 	id := w.run(rest.Start{Workflow: "booking"})
-	w.wait(id, "committed")
+	if d := w.wait(id, "committed"); d.Decision != "committed" || d.Steps[0].Prepare != "flight.try" {
+		t.Errorf("the run says that it is decided %q, and that the flight is prepared by %q", d.Decision, d.Steps[0].Prepare)
+	}
 	for _, key := range []string{"/flight/prepare/1", "/hotel/prepare/1", "/flight/commit/1", "/hotel/commit/1"} {
 		if n := l.count(id + key); n != 1 {
 			t.Errorf("%s took effect %d times", key, n)
@@ -70,7 +72,7 @@ func TestTCCAbortsWhenOneVotesNo(t *testing.T) {
 	w.worker("a", h)
 	id := w.run(rest.Start{Workflow: "booking"})
 	d := w.wait(id, "aborted")
-	if d.FailedStep != "hotel" {
+	if d.FailedStep != "hotel" || d.Decision != "aborted" {
 		t.Errorf("the run says that %q failed", d.FailedStep)
 	}
 	order := l.order()

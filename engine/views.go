@@ -81,6 +81,9 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 		Run: runOf(&row), Shard: row.Shard, Input: r.state.Input(), Output: r.state.Output(),
 		Deadline: optional(r.state.Deadline()), Wake: optional(r.state.Wake()), Steps: make([]rest.Step, r.wf.Len()),
 	}
+	if r.wf.Kind().HasParticipants() {
+		d.Decision, d.Heuristic = r.state.Decision().String(), r.state.Heuristic()
+	}
 	for i := range d.Steps {
 		d.Steps[i] = e.stepOf(r, i)
 		if w := e.waitsFor(r, &d.Steps[i], r.state.StepView(i)); w != "" {

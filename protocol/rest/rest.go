@@ -77,13 +77,15 @@ type Run struct {
 // RunDetail is a run with everything known about it.
 type RunDetail struct {
 	Run
-	Shard    uint32          `json:"shard"`
-	Input    json.RawMessage `json:"input,omitempty"`
-	Output   json.RawMessage `json:"output,omitempty"`
-	Deadline *time.Time      `json:"deadline,omitempty"`
-	Wake     *time.Time      `json:"wake,omitempty" doc:"When the run acts next by itself."`
-	Waiting  []string        `json:"waiting,omitempty" doc:"In words: what the run waits for."`
-	Steps    []Step          `json:"steps"`
+	Shard     uint32          `json:"shard"`
+	Input     json.RawMessage `json:"input,omitempty"`
+	Output    json.RawMessage `json:"output,omitempty"`
+	Deadline  *time.Time      `json:"deadline,omitempty"`
+	Wake      *time.Time      `json:"wake,omitempty" doc:"When the run acts next by itself."`
+	Decision  string          `json:"decision,omitempty" enum:"undecided,committed,aborted" doc:"Of a TCC or two-phase-commit run: what was decided. Once it is not undecided it never changes."`
+	Heuristic bool            `json:"heuristic,omitempty" doc:"A participant has decided by itself."`
+	Waiting   []string        `json:"waiting,omitempty" doc:"In words: what the run waits for."`
+	Steps     []Step          `json:"steps"`
 }
 
 // Step is the state of one step of a run.
