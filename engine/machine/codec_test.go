@@ -259,6 +259,10 @@ func FuzzDecodeEvents(f *testing.F) {
 	}
 	f.Add(AppendEvents(nil, history))
 	f.Add(AppendEvents(nil, append(history, s.Checkpoint(noon))))
+	transaction, single := participants(2), participants(1)
+	for _, events := range transactionHistories(f) {
+		f.Add(AppendEvents(nil, events))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		events, err := DecodeEvents(data)
 		if err != nil {
@@ -271,6 +275,8 @@ func FuzzDecodeEvents(f *testing.F) {
 			t.Fatalf("%x decodes to what encodes to %x", data, again)
 		}
 		foldAnything(t, wf, events)
+		foldAnything(t, transaction, events)
+		foldAnything(t, single, events)
 	})
 }
 
