@@ -165,3 +165,16 @@ func TestCrashAtEveryCommitOfATCC(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEndedRunWaitsForNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	e := w.start()
+	w.register(booking())
+	id := w.run(rest.Start{Workflow: "booking"}) // nobody serves it
+	if _, err := e.Cancel(context.Background(), id, rest.Cancel{}); err != nil {
+		t.Fatal(err)
+	}
+	if d := w.wait(id, "aborted"); len(d.Waiting) != 0 {
+		t.Errorf("the ended run waits: %q", d.Waiting)
+	}
+}

@@ -86,6 +86,9 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	}
 	for i := range d.Steps {
 		d.Steps[i] = e.stepOf(r, i)
+		if row.Status.Final() {
+			continue
+		}
 		if w := e.waitsFor(r, &d.Steps[i], r.state.StepView(i)); w != "" {
 			d.Waiting = append(d.Waiting, w)
 		}
@@ -108,7 +111,7 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	if v.Attempts > 0 {
 		s.Input = r.state.TaskInput(i, machine.Action)
 	}
-	if v.Outstanding {
+	if v.Outstanding && !r.row.Status.Final() {
 		where := e.dispatcher.whereabouts(outstanding(r, i, v))
 		s.Worker = where.worker
 		if s.State == "running" && !where.started {

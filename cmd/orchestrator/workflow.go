@@ -196,8 +196,10 @@ func (c *cli) showWorkflow(w rest.Workflow) error {
 }
 
 func (c *cli) definitionNode(s *definitions.Step) render.Node {
-	undo := "cannot be undone"
+	undo, does := "cannot be undone", s.Action
 	switch {
+	case s.Prepare != "":
+		does, undo = s.Prepare, "then "+s.Commit+" or "+s.Abort
 	case s.Compensation != "":
 		undo = "undone by " + s.Compensation
 	case s.Pivot:
@@ -213,7 +215,7 @@ func (c *cli) definitionNode(s *definitions.Step) render.Node {
 	}
 	return render.Node{
 		After: s.Preds, Symbol: symbol,
-		Cells:     []string{render.Clean(s.Name), render.Clean(s.Service + "/" + s.Action), "timeout " + render.Duration(s.Timeout), render.Clean(undo)},
+		Cells:     []string{render.Clean(s.Name), render.Clean(s.Service + "/" + does), "timeout " + render.Duration(s.Timeout), render.Clean(undo)},
 		PaintCell: c.boldFirst,
 	}
 }
