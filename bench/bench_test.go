@@ -54,6 +54,31 @@ func TestBarsThatDependOnOtherFigures(t *testing.T) {
 	}
 }
 
+func TestRatiosFollowTheBetterCeiling(t *testing.T) {
+	r := newReport()
+	r.set("tcc.per_s", 1500, "1/s")
+	r.setRatio("tcc")
+	if _, ok := r.get("tcc.ratio_to_ceiling"); ok {
+		t.Error("a ratio to a ceiling that was not measured")
+	}
+	r.setCeilings(16_000)
+	r.setRatio("tcc")
+	r.setCeilings(20_000)
+	for name, want := range map[string]float64{
+		"saga.ceiling_per_s": 6667, "tcc.ceiling_per_s": 5000, "twophase.ceiling_per_s": 5000, "tcc.ratio_to_ceiling": 0.3,
+	} {
+		if got, _ := r.get(name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if _, ok := r.get("twophase.ratio_to_ceiling"); ok {
+		t.Error("a ratio of what was not measured")
+	}
+	if text, pass, has := r.verdict(figure{Name: "tcc.ratio_to_ceiling", Value: 0.3}); !has || !pass {
+		t.Errorf("a TCC at 0.3 of its ceiling: bar %q, passed %v", text, pass)
+	}
+}
+
 func TestFiguresAreAnArrayInTheOrderOfTheMeasurement(t *testing.T) {
 	r := newReport()
 	r.set("b", 12345.678, "1/s")

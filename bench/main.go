@@ -2,7 +2,7 @@
 // run on one machine.
 //
 // It first measures what RabbitMQ and SQLite can do with no engine between
-// them, then three-step sagas through the real daemon, the same RabbitMQ and
+// them, then three-step sagas, TCCs and two-phase commits through the real daemon, the same RabbitMQ and
 // real worker processes, every commit synchronous. Everything it needs it
 // starts by itself, in private directories and on private ports, and ends
 // again. It prints a table for people and writes the figures as JSON, an array

@@ -54,9 +54,7 @@ func measureSaturated(ctx context.Context, b *bench) error {
 	}
 	r := b.report
 	r.set("saga.per_s", o.perS, "1/s")
-	if ceiling, ok := r.get("saga.ceiling_per_s"); ok {
-		r.set("saga.ratio_to_ceiling", o.perS/ceiling, "")
-	}
+	r.setRatio("saga")
 	r.set("saga.saturated.p50_ms", o.samples.quantile(0.5), "ms")
 	r.set("saga.saturated.p99_ms", o.samples.quantile(0.99), "ms")
 	r.set("orchestrator.cpu_s_per_1000", o.daemonCPU, "s")
@@ -150,6 +148,36 @@ func checkpointed(path string) (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+func measureTCC(ctx context.Context, b *bench) error {
+	return measureTransaction(ctx, b, "tcc", booking)
+}
+
+func measureTwoPhase(ctx context.Context, b *bench) error {
+	return measureTransaction(ctx, b, "twophase", transfer)
+}
+
+// measureTransaction saturates the system with a TCC or a two-phase commit.
+func measureTransaction(ctx context.Context, b *bench, name string, w workload) error {
+	s, err := b.shared(ctx)
+	if err != nil {
+		return err
+	}
+	o, err := b.profiled(ctx, s, name, b.d.transactions, func(during during) (outcome, error) {
+		return saturate(ctx, s, w, b.d.warmUp, b.d.transactions, during)
+	})
+	if err != nil {
+		return err
+	}
+	r := b.report
+	r.set(name+".per_s", o.perS, "1/s")
+	r.setRatio(name)
+	r.set(name+".saturated.p50_ms", o.samples.quantile(0.5), "ms")
+	r.set(name+".saturated.p99_ms", o.samples.quantile(0.99), "ms")
+	r.set("orchestrator."+name+".cpu_s_per_1000", o.daemonCPU, "s")
+	b.sayOutcome(o)
+	return nil
 }
 
 // measureFailing is the last phase on the shared system, and ends it.

@@ -30,6 +30,8 @@ var phases = []phase{
 	{"saturated", "saturation: as many runs as it takes", measureSaturated},
 	{"load80", "80 % of that rate, offered whether or not the system keeps up", measureLoad80},
 	{"history", "size of the database, checkpointed", measureHistory},
+	{"tcc", "saturation with TCCs of two participants", measureTCC},
+	{"twophase", "saturation with two-phase commits of two participants", measureTwoPhase},
 	{"failing", "saturation with sagas that fail at step 3 and are compensated", measureFailing},
 	{"memory", "starts one by one, then memory with 10,000 and 100,000 unfinished runs", measureMemory},
 	{"recovery", "recovery: kill -9 with 500 runs in flight, several times; the worst counts", measureRecovery},
@@ -60,30 +62,33 @@ func choosePhases(only string) ([]phase, error) {
 
 // durations are how long and how much is measured.
 type durations struct {
-	echo      time.Duration // of one measurement of the broker
-	echoRuns  int           // of which the best counts
-	latencies int           // round trips one at a time
-	sqlite    time.Duration // per transaction size
-	light     int           // runs one at a time
-	warmUp    time.Duration
-	saturated time.Duration
-	load80    time.Duration
-	failing   time.Duration
-	kills     int
-	settle    time.Duration // longest wait for memory to settle
-	unloaded  int           // unfinished runs, fewer and more
-	loaded    int
+	echo         time.Duration // of one measurement of the broker
+	echoRuns     int           // of which the best counts
+	latencies    int           // round trips one at a time
+	sqlite       time.Duration // per transaction size
+	light        int           // runs one at a time
+	warmUp       time.Duration
+	saturated    time.Duration
+	load80       time.Duration
+	transactions time.Duration // each of TCC and two-phase commit
+	failing      time.Duration
+	kills        int
+	settle       time.Duration // longest wait for memory to settle
+	unloaded     int           // unfinished runs, fewer and more
+	loaded       int
 }
 
 func durationsOf(quick bool) durations {
 	d := durations{
 		echo: 3 * time.Second, echoRuns: 3, latencies: 5_000, sqlite: time.Second, light: 2_000,
-		warmUp: 5 * time.Second, saturated: 20 * time.Second, load80: 20 * time.Second, failing: 20 * time.Second,
+		warmUp: 4 * time.Second, saturated: 15 * time.Second, load80: 15 * time.Second,
+		transactions: 10 * time.Second, failing: 10 * time.Second,
 		kills: 3, settle: 30 * time.Second, unloaded: 10_000, loaded: 100_000,
 	}
 	if quick {
 		d.echo, d.echoRuns, d.latencies, d.sqlite, d.light = 2*time.Second, 2, 2_000, 400*time.Millisecond, 500
-		d.warmUp, d.saturated, d.load80, d.failing = 2*time.Second, 6*time.Second, 6*time.Second, 5*time.Second
+		d.warmUp, d.saturated, d.load80 = 2*time.Second, 6*time.Second, 6*time.Second
+		d.transactions, d.failing = 4*time.Second, 4*time.Second
 		d.kills, d.settle = 2, 8*time.Second
 	}
 	return d

@@ -57,6 +57,28 @@ func rounded(v float64) float64 {
 	return math.Round(v*scale) / scale
 }
 
+// setCeilings sets what so many round trips per second allow for, and what was
+// reached of that.
+func (r *report) setCeilings(roundTrips float64) {
+	for _, of := range []struct {
+		name  string
+		trips float64 // of a run
+	}{{"saga", tripsPerSaga}, {"tcc", tripsPerTransaction}, {"twophase", tripsPerTransaction}} {
+		r.set(of.name+".ceiling_per_s", roundTrips/of.trips, "1/s")
+		if _, ok := r.get(of.name + ".ratio_to_ceiling"); ok {
+			r.setRatio(of.name)
+		}
+	}
+}
+
+// setRatio sets what was reached of a ceiling, where that was measured.
+func (r *report) setRatio(name string) {
+	reached, _ := r.get(name + ".per_s")
+	if ceiling, ok := r.get(name + ".ceiling_per_s"); ok {
+		r.set(name+".ratio_to_ceiling", reached/ceiling, "")
+	}
+}
+
 // bar is what a figure has to reach.
 type bar struct {
 	atLeast bool // else at most
@@ -66,6 +88,7 @@ type bar struct {
 
 var bars = map[string]bar{
 	"saga.ratio_to_ceiling":       {atLeast: true, factor: 0.35},
+	"tcc.ratio_to_ceiling":        {atLeast: true, factor: 0.3},
 	"saga.failing.per_s":          {atLeast: true, factor: 0.5, of: "saga.per_s"},
 	"saga.light.p50_ms":           {factor: 2, of: "saga.floor.p50_ms"},
 	"saga.light.p99_ms":           {factor: 4, of: "saga.floor.p50_ms"},

@@ -29,6 +29,11 @@ const (
 	slow = "bench.slow" // takes slowMin to slowMax
 	undo = ".undo"      // follows the task type that it compensates; does nothing
 
+	// Of participants; they do nothing.
+	prepare = "bench.prepare"
+	commit  = "bench.commit"
+	abort   = "bench.abort"
+
 	slowMin, slowMax = 20 * time.Millisecond, 50 * time.Millisecond
 )
 
@@ -42,8 +47,10 @@ var (
 	succeeding = workload{saga("bench", noop, noop), "succeeded"}
 	failing    = workload{saga("bench-failing", noop, fail), "compensated"}
 	slowly     = workload{saga("bench-slow", slow, slow), "succeeded"}
+	booking    = workload{ofTwo(definitions.TCC("bench-tcc")), "committed"}
+	transfer   = workload{ofTwo(definitions.TwoPhase("bench-twophase")), "committed"}
 
-	workloads = []workload{succeeding, failing, slowly}
+	workloads = []workload{succeeding, failing, slowly, booking, transfer}
 )
 
 // saga is one of three steps, each with a compensation; the last may differ.
@@ -52,6 +59,15 @@ func saga(name, action, last string) *definitions.Workflow {
 	b.Step("reserve").Action(action).Compensation(action + undo)
 	b.Step("charge").Action(action).Compensation(action + undo)
 	b.Step("ship").Action(last).Compensation(last + undo)
+	return b.MustBuild()
+}
+
+// ofTwo adds two participants to a TCC or a two-phase commit.
+func ofTwo(b *definitions.TransactionBuilder) *definitions.Workflow {
+	b.Service(service)
+	for _, name := range []string{"debit", "credit"} {
+		b.Participant(name).Prepare(prepare).Commit(commit).Abort(abort)
+	}
 	return b.MustBuild()
 }
 
@@ -117,7 +133,7 @@ func workerMain(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	answer := func(context.Context, []byte) ([]byte, error) { return output, nil }
-	for _, t := range []string{noop, noop + undo, fail + undo, slow + undo} {
+	for _, t := range []string{noop, noop + undo, fail + undo, slow + undo, prepare, commit, abort} {
 		w.HandleFunc(t, answer)
 	}
 	w.HandleFunc(fail, func(context.Context, []byte) ([]byte, error) {
