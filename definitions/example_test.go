@@ -140,3 +140,31 @@ func ExampleScope() {
 	// true <nil>
 	// {"amount":120,"order":9007199254740993} <nil>
 }
+
+// In a two-phase commit all participants prepare; then all commit, or all abort.
+func ExampleTwoPhase() {
+	b := definitions.TwoPhase("transfer").Service("bank")
+	b.Participant("debit").Prepare("debit.prepare").Commit("debit.commit").Abort("debit.abort")
+	b.Participant("credit").Service("ledger").
+		Prepare("credit.prepare").Commit("credit.commit").Abort("credit.abort").
+		Input("{'account': input.to, 'amount': input.amount}")
+	wf := b.MustBuild()
+	for i := range wf.Len() {
+		p := wf.Step(i)
+		fmt.Println(p.Name, p.Service, p.Prepare, p.Commit, p.Abort, p.Retry.MaxAttempts)
+	}
+	// Output:
+	// debit bank debit.prepare debit.commit debit.abort 3
+	// credit ledger credit.prepare credit.commit credit.abort 3
+}
+
+// A TCC says try, confirm and cancel for the same.
+func ExampleTCC() {
+	b := definitions.TCC("booking").Output("{'seat': steps.flight.output.seat, 'room': steps.hotel.output.room}")
+	b.Participant("flight").Service("airline").Try("seat.hold").Confirm("seat.book").Cancel("seat.release")
+	b.Participant("hotel").Service("hotel").Try("room.hold").Confirm("room.book").Cancel("room.release")
+	wf := b.MustBuild()
+	fmt.Println(wf.Kind(), wf.Len(), wf.HasOutput())
+	// Output:
+	// tcc 2 true
+}

@@ -240,6 +240,26 @@ func (d *decision) unprepared(i int, p Phase, why string) {
 	d.decideAbort(i, CodeVotedNo, "")
 }
 
+// foldTransaction is for the kinds of event that only runs with participants have.
+func (s *State) foldTransaction(e *Event) {
+	switch e.Kind {
+	case AttemptReadOnly:
+		s.foldReadOnly(e)
+	case HeuristicOutcome:
+		s.foldHeuristic(e)
+	case DecidedCommit:
+		s.passed, s.output = true, e.Payload
+	case DecidedAbort:
+		s.foldTurned(e)
+	case RunCommitted:
+		s.status = Committed
+		s.end()
+	case RunAborted:
+		s.status = Aborted
+		s.end()
+	}
+}
+
 // mayEndAs tells whether a run of this kind can have this final status.
 func (s *State) mayEndAs(status Status) bool {
 	if s.participants {

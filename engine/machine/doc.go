@@ -21,6 +21,24 @@
 // state from history. codec.go lays events out in records, snapshot.go the
 // state in checkpoints.
 //
+// A run with participants (2PC, TCC) goes another way through the same events,
+// attempts and fold: votes and acknowledgements are judged in participants.go,
+// and decision.go decides, delivers the decision, and ends the run.
+//
+// # The decision
+//
+// The decision to commit or to abort is one event. It comes once, which fold
+// asserts: a history with a second one, with a commit that not everybody voted
+// for, or with a task of phase two ahead of its decision is refused as corrupt.
+// [State.Decision] is what a participant that asks is to be told. Whatever keeps
+// a vote from being a yes decides abort: a no for good, an end of the policy, the
+// deadline, a cancel. Everybody then is told who may have prepared, also those
+// whose vote is still out; nobody waits for these votes. A vote that turns out
+// later to have been no, or read-only, ends the abort that it has made needless,
+// and a yes that comes after a no brings one about. Of a single participant there
+// is no vote: it gets a commit alone, whose answer is the decision; it is in the
+// place of a saga's pivot, and like it may be in doubt, or need an operator.
+//
 // # Words for outcomes
 //
 // An attempt that has been scheduled and not answered is outstanding; a step

@@ -62,8 +62,6 @@ func (s *State) fold(e *Event) {
 		s.foldScheduled(e)
 	case AttemptSucceeded:
 		s.foldSucceeded(e)
-	case AttemptReadOnly:
-		s.foldReadOnly(e)
 	case AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired, AttemptWithdrawn:
 		s.foldUnsuccessful(e)
 	case AttemptClosed:
@@ -95,18 +93,8 @@ func (s *State) fold(e *Event) {
 	case RunCompensated:
 		s.status = Compensated
 		s.end()
-	case HeuristicOutcome:
-		s.foldHeuristic(e)
-	case DecidedCommit:
-		s.passed, s.output = true, e.Payload
-	case DecidedAbort:
-		s.foldTurned(e)
-	case RunCommitted:
-		s.status = Committed
-		s.end()
-	case RunAborted:
-		s.status = Aborted
-		s.end()
+	default:
+		s.foldTransaction(e)
 	}
 	if !s.status.Final() {
 		s.status = s.present()
