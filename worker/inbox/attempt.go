@@ -169,21 +169,26 @@ func (a *attempt) stored(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, failure("reading the stored result", err)
 	}
+	return r.answer(&a.info)
+}
+
+// answer is what a task is told whose key is there.
+func (r row) answer(info *worker.TaskInfo) ([]byte, error) {
 	switch {
 	case r.State == blocked:
 		return nil, worker.NoEffect(worker.Final(CodeSuspended,
-			fmt.Errorf("the step was compensated before its %v arrived", a.info.Phase)))
+			fmt.Errorf("the step was compensated before its %v arrived", info.Phase)))
 	case r.State == void:
 		return []byte("null"), nil
-	case r.Generation > int64(a.info.Generation):
+	case r.Generation > int64(info.Generation):
 		return nil, worker.NoEffect(worker.Final(CodeSuperseded,
-			fmt.Errorf("generation %d has taken effect, this is %d", r.Generation, a.info.Generation)))
-	case r.Generation < int64(a.info.Generation):
+			fmt.Errorf("generation %d has taken effect, this is %d", r.Generation, info.Generation)))
+	case r.Generation < int64(info.Generation):
 		// It was retried with other input in the belief that it had no effect.
 		// It had: so that nobody takes it for done with the new input, and the
 		// step is compensated.
 		return nil, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeConflict,
-			Err: fmt.Errorf("generation %d has taken effect already, this is %d", r.Generation, a.info.Generation)}
+			Err: fmt.Errorf("generation %d has taken effect already, this is %d", r.Generation, info.Generation)}
 	}
 	return r.Result, nil
 }

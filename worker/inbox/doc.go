@@ -23,6 +23,8 @@
 // "superseded".
 //
 // The databases are SQLite, PostgreSQL, MariaDB and MySQL: see [Dialect].
+// For handlers whose state is in Redis there is [Redis], whose effects are Lua
+// scripts.
 //
 // Effects outside of the transaction (a call to another system, a message) are
 // not covered: give them the idempotency key of [worker.TaskFrom].

@@ -5,12 +5,46 @@ import (
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/worker"
 	"github.com/ringmaster-dev/ringmaster/worker/inbox"
 )
+
+type Withdrawal struct {
+	Account string `json:"account"`
+	Cents   int64  `json:"cents"`
+}
+
+var Withdraw = definitions.NewTask[Withdrawal, int64]("bank", "bank.withdraw")
+
+// A handler whose accounts are in Redis. The script looks before it writes.
+func ExampleHandleRedis() {
+	register := func(w *worker.Worker, client *redis.Client) error {
+		box, err := inbox.NewRedis(func(ctx context.Context, args ...any) (any, error) {
+			return client.Do(ctx, args...).Result()
+		}, inbox.RedisOptions{})
+		if err != nil {
+			return err
+		}
+		inbox.HandleRedis(w, box, Withdraw, func(_ context.Context, in Withdrawal) (inbox.Effect, error) {
+			return inbox.Effect{
+				Script: `
+					local balance = tonumber(redis.call('GET', KEYS[1]) or '0')
+					if balance < tonumber(ARGV[1]) then
+						return reject('no_cover', 'the balance is ' .. balance)
+					end
+					return redis.call('DECRBY', KEYS[1], ARGV[1])`,
+				Keys: []string{"account:" + in.Account},
+				Args: []any{in.Cents},
+			}, nil
+		})
+		return nil
+	}
+	_ = register
+}
 
 type Booking struct {
 	Seat string `json:"seat"`
