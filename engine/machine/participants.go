@@ -12,9 +12,11 @@ func (d *decision) answer(a attempt, at standing, in *Result) {
 }
 
 // isHeuristic tells whether the answer says that the participant has decided by
-// itself.
-func isHeuristic(in *Result) bool {
-	if in.Outcome != OutcomeFailed {
+// itself. An attempt that may have been sent twice has its failure turned into
+// an unknown outcome on the way: in phase two the code counts all the same; of a
+// commit in one phase it does not, since the other copy may have committed.
+func (s *State) isHeuristic(in *Result) bool {
+	if in.Outcome != OutcomeFailed && (in.Outcome != OutcomeUnknown || s.single) {
 		return false
 	}
 	return in.Code == CodeHeuristicCommit || in.Code == CodeHeuristicRollback || in.Code == CodeHeuristicMixed
@@ -27,7 +29,7 @@ func (d *decision) vote(a attempt, at standing, in *Result) {
 	// the abort was acknowledged.
 	counted := st.state == stepSucceeded || st.undo >= undoDone
 	switch {
-	case d.single && isHeuristic(in):
+	case d.single && d.isHeuristic(in):
 		d.decidesByItself(a, in)
 	case in.Outcome == OutcomeSucceeded && !counted,
 		in.Outcome == OutcomeReadOnly && (st.state == stepActive || d.single) && !counted:
@@ -72,7 +74,7 @@ func (s *State) votesNo(a attempt, at standing, in *Result) bool {
 func (d *decision) acknowledge(a attempt, at standing, in *Result) {
 	st := &d.steps[a.step]
 	switch {
-	case isHeuristic(in) && !st.heuristic:
+	case d.isHeuristic(in) && !st.heuristic:
 		d.decidesByItself(a, in)
 	case st.undo < undoDone && (in.Outcome == OutcomeSucceeded || in.Outcome == OutcomeReadOnly):
 		e := a.event(AttemptSucceeded)
