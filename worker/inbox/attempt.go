@@ -15,10 +15,11 @@ import (
 
 // The states of a row.
 const (
-	open    = "open"    // only ever seen by the transaction that wrote it
-	done    = "done"    // took effect; the result is stored
-	void    = "null"    // a compensation that had nothing to undo
-	blocked = "blocked" // an action that must not run any more
+	open     = "open"      // only ever seen by the transaction that wrote it
+	done     = "done"      // took effect; the result is stored
+	void     = "null"      // a compensation that had nothing to undo
+	blocked  = "blocked"   // an action that must not run any more
+	readOnly = "read-only" // a prepare that changed nothing
 )
 
 // attempt is one transaction for a task.
@@ -75,7 +76,11 @@ func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
 		err = a.complete(dbctx, void, nil)
 		out = []byte("null")
 	} else {
-		if out, err = a.call(ctx, fn); err != nil {
+		out, err = a.call(ctx, fn)
+		if a.info.Phase == protocol.PhasePrepare && errors.Is(err, worker.ErrReadOnly) {
+			return a.voteReadOnly(dbctx)
+		}
+		if err != nil {
 			return nil, vouch(err)
 		}
 		err = a.complete(dbctx, done, out)
@@ -160,7 +165,7 @@ func (a *attempt) nothingToUndo(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, failure("reading the "+p.String(), err)
 	}
-	return r.State == blocked, nil
+	return r.State == blocked || r.State == readOnly, nil
 }
 
 // stored answers for a key that is there.
@@ -190,6 +195,9 @@ func (r row) answer(info *worker.TaskInfo) ([]byte, error) {
 		return nil, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeConflict,
 			Err: fmt.Errorf("generation %d has taken effect already, this is %d", r.Generation, info.Generation)}
 	}
+	if r.State == readOnly {
+		return nil, worker.ErrReadOnly
+	}
 	return r.Result, nil
 }
 
@@ -205,6 +213,8 @@ func (a *attempt) lookup(ctx context.Context, commit error) ([]byte, error) {
 			return nil, failure("committing", commit)
 		case err == nil:
 			return out, nil
+		case errors.Is(err, worker.ErrReadOnly):
+			return nil, err
 		}
 		// An answer of the row's that is not a failure to read it.
 		var stated *worker.Error

@@ -14,6 +14,8 @@
 //     does nothing, succeeds, and writes the action's row as blocked, so that
 //     the action, should it arrive later, fails finally with code "suspended".
 //     The same holds for an abort and its prepare.
+//   - A participant's [worker.ErrReadOnly] is stored too: its prepare, delivered
+//     again, votes the same, and its abort does nothing.
 //   - Where a commit's answer is lost, the row is looked up again; the answer is
 //     an unknown outcome only if that fails too.
 //

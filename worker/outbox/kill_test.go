@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -38,7 +39,10 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childDriver) != "" {
-		child()
+		if os.Getenv(childAMQP) != "" {
+			child()
+		}
+		application()
 	}
 	os.Exit(m.Run())
 }
@@ -63,6 +67,52 @@ func child() {
 		return nil
 	}}).Run(ctx)
 	panic(err)
+}
+
+// application takes orders until it is killed.
+func application() {
+	ctx := context.Background()
+	db := sqlx.MustOpen(os.Getenv(childDriver), os.Getenv(childDSN))
+	b := bench{db: db, dialect: outbox.Dialect(must(strconv.Atoi(os.Getenv(childDialect))))}
+	b.box = must(outbox.New(ctx, db, b.dialect, outbox.Options{}))
+	for g := range 4 {
+		go func() {
+			for i := 0; ; i++ {
+				_ = b.order(ctx, fmt.Sprintf("order-%d-%d-%d", os.Getpid(), g, i))
+			}
+		}()
+	}
+	select {}
+}
+
+// An application is killed while it takes orders: each order has its request,
+// and each request its order.
+func TestAnApplicationThatIsKilledLeavesBothOrNeither(t *testing.T) {
+	onEach(t, outbox.Options{}, func(t *testing.T, b bench) {
+		for round := int64(1); round <= 2; round++ {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), childDriver+"="+b.driver, childDSN+"="+b.dsn, childDialect+"="+strconv.Itoa(int(b.dialect)))
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "orders are taken", func() bool {
+				n, _, err := b.box.Pending(t.Context())
+				return err == nil && n >= 20*round
+			})
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+		// A server may take a moment to end what the killed process had begun.
+		var orders, keys []string
+		eventually(t, "orders and requests are the same", func() bool {
+			orders, keys = nil, nil
+			return b.db.Select(&orders, `SELECT id FROM orders ORDER BY id`) == nil &&
+				b.db.Select(&keys, `SELECT `+b.key()+` FROM ringmaster_outbox ORDER BY `+b.key()) == nil && slices.Equal(orders, keys)
+		})
+		if len(orders) < 40 {
+			t.Fatalf("%d orders", len(orders))
+		}
+	})
 }
 
 // orchestrator starts one over RabbitMQ that knows the workflow "order".
