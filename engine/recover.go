@@ -32,7 +32,8 @@ func (s *shard) recover(ctx context.Context) error {
 		}
 		s.runs.shrink(int(s.eng.residentPerShard.Load()), s.number)
 		if len(runs) < page {
-			s.eng.resident.Add(int64(len(s.runs.byRef)))
+			s.residents = len(s.runs.byRef)
+			s.eng.resident.Add(int64(s.residents))
 			return nil
 		}
 	}

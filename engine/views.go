@@ -84,6 +84,9 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	if r.wf.Kind().HasParticipants() {
 		d.Decision, d.Heuristic = r.state.Decision().String(), r.state.Heuristic()
 	}
+	if !row.Status.Final() && !e.dispatcher.isConnected() {
+		d.Waiting = append(d.Waiting, "the broker is not connected: no task moves until it is back")
+	}
 	for i := range d.Steps {
 		d.Steps[i] = e.stepOf(r, i)
 		if row.Status.Final() {

@@ -153,7 +153,8 @@ type Store interface {
 	Shards() uint32
 
 	// Acquire makes owner the owner of a shard under a new epoch, higher than
-	// any before, and returns it with the shard's highest Ref (RefBase if none).
+	// any before and at least the time in Unix seconds (so that a store that
+	// was restored from a copy supersedes what workers knew), and returns it with the shard's highest Ref (RefBase if none).
 	Acquire(ctx context.Context, shard uint32, owner string) (epoch uint64, lastRef int64, err error)
 
 	// Commit writes all parts in one transaction and returns once they are

@@ -210,9 +210,12 @@ func (s *Store) Acquire(ctx context.Context, shard uint32, owner string) (uint64
 	}
 	var epoch, last int64
 	err := s.write(func(w *writer) (err error) {
-		epoch, err = value[int64](w.conn, `INSERT INTO shards (shard, epoch, owner, acquired) VALUES (?, 1, ?, ?)
-			ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1, owner = excluded.owner, acquired = excluded.acquired
-			RETURNING epoch`, int64(shard), owner, time.Now().UnixMilli())
+		// An epoch is at least the time, so that the owner of a copy that was
+		// restored, or of a store made anew, supersedes those that workers knew.
+		now := time.Now()
+		epoch, err = value[int64](w.conn, `INSERT INTO shards (shard, epoch, owner, acquired) VALUES (?, ?, ?, ?)
+			ON CONFLICT (shard) DO UPDATE SET epoch = max(epoch + 1, excluded.epoch), owner = excluded.owner, acquired = excluded.acquired
+			RETURNING epoch`, int64(shard), now.Unix(), owner, now.UnixMilli())
 		if err != nil {
 			return err
 		}

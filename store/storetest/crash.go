@@ -31,9 +31,6 @@ func NewScript(seed uint64) *Script {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	s := &Script{gen: newGenerator(rng.IntN, rigShards, false)}
 	s.gen.next[0] = markRef
-	for shard := range uint32(rigShards) {
-		s.gen.epochs[shard] = 1
-	}
 	return s
 }
 
@@ -44,10 +41,17 @@ func (s *Script) Begin(ctx context.Context, to store.Store) error {
 			return err
 		}
 	}
+	return s.acquire(ctx, to)
+}
+
+// acquire has the script go on under new epochs of a store's shards.
+func (s *Script) acquire(ctx context.Context, to store.Store) error {
 	for shard := range uint32(rigShards) {
-		if _, _, err := to.Acquire(ctx, shard, "owner"); err != nil {
+		epoch, _, err := to.Acquire(ctx, shard, "owner")
+		if err != nil {
 			return err
 		}
+		s.gen.epochs[shard] = epoch
 	}
 	return nil
 }
@@ -56,7 +60,7 @@ func (s *Script) Begin(ctx context.Context, to store.Store) error {
 func (s *Script) next() []store.Part {
 	parts := s.gen.commit()
 	s.n++
-	mark := store.Part{Shard: 0, Epoch: 1, Append: []store.Record{{Ref: markRef, Seq: uint64(s.n), Data: []byte{1}}}}
+	mark := store.Part{Shard: 0, Epoch: s.gen.epochs[0], Append: []store.Record{{Ref: markRef, Seq: uint64(s.n), Data: []byte{1}}}}
 	if s.n == 1 {
 		mark.Create = []store.Run{{Ref: markRef, ID: "mark", Workflow: flow, Version: flowV1, Status: store.StatusRunning,
 			Created: at(0), Updated: at(0)}}
@@ -104,6 +108,12 @@ func Verify(t testing.TB, db Database, seed uint64, low, high int) {
 		}
 	}
 	compare(t, s, model, "after a crash")
+	if err := again.acquire(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	for shard, epoch := range again.gen.epochs {
+		model.epochs[uint32(shard)] = epoch
+	}
 	for range 3 {
 		parts := again.next()
 		for _, to := range []store.Store{s, model} {

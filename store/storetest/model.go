@@ -66,7 +66,7 @@ func (m *Model) Acquire(_ context.Context, shard uint32, _ string) (uint64, int6
 	if shard >= m.shards {
 		return 0, 0, fmt.Errorf("shard %d of %d", shard, m.shards)
 	}
-	m.epochs[shard]++
+	m.epochs[shard] = max(m.epochs[shard]+1, uint64(time.Now().Unix()))
 	last := store.RefBase(shard)
 	for ref := range m.runs {
 		if uint32(ref>>40) == shard {
