@@ -1,0 +1,58 @@
+// Package xa makes a database a participant of two-phase commits: a handler
+// writes its SQL, and what it wrote is committed or rolled back as the run
+// decides, together with what the other participants did.
+//
+// # How it goes
+//
+// [Handle] registers the handlers of a participant's three tasks.
+//
+// Prepare takes a connection of its own and, on it, a lock of the session under
+// the branch's name, so that duplicates wait for each other. It notes run and
+// step in the table of votes, begins a transaction, runs the handler, writes the
+// branch's row, and says PREPARE TRANSACTION: from then on the database holds
+// the branch through every crash, whoever dies. Last it writes the vote beside
+// the note, and only then answers it. A duplicate answers the vote that is
+// written. A branch that was prepared but whose vote was not written was never
+// answered; it is rolled back and done anew. A handler that has written nothing
+// has its transaction ended at once, and votes read-only.
+//
+// Commit and abort name the branch, and any connection of any worker ends it.
+// The branch's row came into being with its commit, so it proves one. A commit
+// that finds neither branch nor row, but a vote, finds that somebody else has
+// rolled back; it fails with code "heuristic_rollback". An abort that finds the
+// row fails with code "heuristic_commit". The run records both and shows them.
+// An abort ahead of its prepare is noted, and the prepare, when it comes, fails
+// finally with code "suspended".
+//
+// A participant that is alone in its run has no prepare: its commit finds no note
+// and runs the handler, in one transaction with the row.
+//
+// The name of a branch (the gid) is the namespace and a hash of the database's
+// name, the run and the step; it has at most 64 bytes. It does not contain the
+// generation: phase two has generations of its own.
+//
+// # What it costs, and where it ends
+//
+// A prepared branch holds its locks until the decision arrives. Whoever needs
+// the same rows waits for it: for at most [Options.LockTimeout] if it is a
+// handler of this package, without end if it is not. Where the orchestrator is
+// away the branch waits for it; that is what two-phase commit is. On
+// PostgreSQL it also keeps VACUUM from removing whatever was deleted since,
+// and, forgotten for very long, brings the database to a halt. So watch the age
+// of what [Participant.InDoubt] lists, and call [Participant.Recover] at start and
+// now and then: it asks for the decision of the branches in doubt and carries it
+// out, also where the task that would have told has been lost. Do not end
+// branches by hand; where it cannot be helped the run will tell.
+//
+// Each participant is isolated by itself. Two participants commit one after the
+// other, and a reader of both databases may see the one without the other.
+//
+// # PostgreSQL
+//
+// The setting max_prepared_transactions, 0 by default, bounds the branches that
+// are prepared at a time; [New] refuses a server where it is 0. All workers of a
+// participant connect as the same user, since PostgreSQL lets no other (but a
+// superuser) end a branch. A pooler between worker and server has to work by
+// session, not by transaction. A transaction that has used temporary tables,
+// LISTEN, NOTIFY or a cursor WITH HOLD cannot be prepared.
+package xa

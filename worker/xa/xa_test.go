@@ -1,0 +1,439 @@
+package xa_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ringmaster-dev/ringmaster/internal/testenv"
+	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/worker"
+	"github.com/ringmaster-dev/ringmaster/worker/xa"
+)
+
+// patience bounds every wait of these tests.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childDSN) != "" {
+		child()
+	}
+	os.Exit(m.Run())
+}
+
+// bank is a database with one account and a participant.
+type bank struct {
+	t  *testing.T
+	db *sqlx.DB
+	p  *xa.Participant
+}
+
+// newBank opens a bank at dsn, with 100 in account 1 and 0 in account 2.
+func newBank(t *testing.T, dsn string, o xa.Options) *bank {
+	t.Helper()
+	db := sqlx.MustOpen("pgx", dsn)
+	t.Cleanup(func() { db.Close() })
+	p, err := xa.New(t.Context(), db, xa.Postgres, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.MustExec(`CREATE TABLE accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL CHECK (balance >= 0))`)
+	db.MustExec(`INSERT INTO accounts VALUES (1, 100), (2, 0)`)
+	b := &bank{t, db, p}
+	t.Cleanup(func() { // a database with prepared branches cannot be dropped
+		for _, gid := range b.prepared() {
+			db.MustExec(`ROLLBACK PREPARED '` + gid + `'`)
+		}
+	})
+	return b
+}
+
+func (b *bank) prepared() (gids []string) {
+	b.t.Helper()
+	if err := b.db.Select(&gids, `SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid`); err != nil {
+		b.t.Fatal(err)
+	}
+	return gids
+}
+
+func (b *bank) balance(account int) (n int) {
+	b.t.Helper()
+	if err := b.db.Get(&n, `SELECT balance FROM accounts WHERE id = $1`, account); err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+// expect checks the balance of account 1 and how many branches are prepared.
+func (b *bank) expect(balance, prepared int) {
+	b.t.Helper()
+	if n := b.balance(1); n != balance {
+		b.t.Errorf("the balance is %d, not %d", n, balance)
+	}
+	if gids := b.prepared(); len(gids) != prepared {
+		b.t.Errorf("prepared are %v, not %d", gids, prepared)
+	}
+}
+
+// task returns the context of a task of step "debit".
+func task(ctx context.Context, run string, p protocol.Phase, attempt uint32) context.Context {
+	return worker.WithTask(ctx, worker.TaskInfo{RunID: run, Step: "debit", Phase: p, Generation: 1, Attempt: attempt})
+}
+
+// add changes account 1 by some amount and answers with the attempt.
+func add(amount int) xa.Func {
+	return func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+		if _, err := tx.ExecContext(ctx, `UPDATE accounts SET balance = balance + $1 WHERE id = 1`, amount); err != nil {
+			return nil, err
+		}
+		return fmt.Appendf(nil, `{"attempt":%d}`, worker.TaskFrom(ctx).Attempt), nil
+	}
+}
+
+// The phases of a run, as the worker would answer.
+func (b *bank) prepare(run string, attempt uint32, fn xa.Func) protocol.Result {
+	return b.perform(run, protocol.PhasePrepare, attempt, fn)
+}
+func (b *bank) commit(run string) protocol.Result {
+	return b.perform(run, protocol.PhaseCommit, 1, add(-7))
+}
+func (b *bank) abort(run string) protocol.Result { return b.perform(run, protocol.PhaseAbort, 1, nil) }
+
+func (b *bank) perform(run string, phase protocol.Phase, attempt uint32, fn xa.Func) protocol.Result {
+	return worker.Perform(task(b.t.Context(), run, phase, attempt), func(ctx context.Context, _ []byte) ([]byte, error) {
+		switch phase {
+		case protocol.PhasePrepare:
+			return b.p.Prepare(ctx, fn)
+		case protocol.PhaseCommit:
+			return b.p.Commit(ctx, fn)
+		}
+		return nil, b.p.Abort(ctx)
+	}, nil)
+}
+
+// answered checks an answer, written as outcome, code ("-" for none) and
+// payload.
+func answered(t *testing.T, r protocol.Result, outcome protocol.Outcome, code string, payload string) {
+	t.Helper()
+	if r.Outcome != outcome || r.Code != code || payload != "" && string(r.Payload) != payload {
+		t.Fatalf("answered %v %q %s (%s), not %v %q %s", r.Outcome, r.Code, r.Payload, r.Message, outcome, code, payload)
+	}
+}
+
+const (
+	succeeded = protocol.OutcomeSucceeded
+	failed    = protocol.OutcomeFailed
+	unknown   = protocol.OutcomeUnknown
+	readOnly  = protocol.OutcomeReadOnly
+)
+
+func TestABranchIsCommittedOnceHoweverOftenItIsAsked(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	answered(t, b.prepare("r", 1, add(-10)), succeeded, "", `{"attempt":1}`)
+	answered(t, b.prepare("r", 2, add(-10)), succeeded, "", `{"attempt":1}`)
+	b.expect(100, 1)
+	for range 3 {
+		answered(t, b.commit("r"), succeeded, "", "null")
+		b.expect(90, 0)
+	}
+	answered(t, b.prepare("r", 3, add(-10)), succeeded, "", `{"attempt":1}`)
+	b.expect(90, 0)
+	// An abort that contradicts is told so.
+	answered(t, b.abort("r"), failed, xa.CodeHeuristicCommit, "")
+	b.expect(90, 0)
+}
+
+func TestAnAbortRollsBackAndKeepsTheLatePrepareOut(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	answered(t, b.prepare("r", 1, add(-10)), succeeded, "", "")
+	for range 2 {
+		answered(t, b.abort("r"), succeeded, "", "")
+		b.expect(100, 0)
+	}
+	answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeSuspended, "")
+	answered(t, b.abort("early"), succeeded, "", "")
+	late := b.prepare("early", 1, add(-10))
+	answered(t, late, failed, xa.CodeSuspended, "")
+	if late.Retryable {
+		t.Error("the late prepare may be tried again")
+	}
+	answered(t, b.commit("early"), failed, xa.CodeHeuristicRollback, "")
+	b.expect(100, 0)
+}
+
+func TestAFailedHandlerLeavesNothing(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	then := func(err error) xa.Func {
+		return func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+			if _, err := add(-10)(ctx, tx); err != nil {
+				return nil, err
+			}
+			if err == nil {
+				panic("dropped a plate")
+			}
+			return nil, err
+		}
+	}
+	answered(t, b.prepare("r", 1, then(errors.New("not now"))), failed, worker.CodeError, "")
+	answered(t, b.prepare("r", 2, then(nil)), failed, worker.CodePanic, "")
+	answered(t, b.prepare("r", 3, then(worker.Final("no_cover", errors.New("too little")))), failed, "no_cover", "")
+	answered(t, b.prepare("r", 4, then(worker.Unknown("mail", errors.New("sent?")))), unknown, "mail", "")
+	// An error that the handler has passed over ends the branch all the same.
+	answered(t, b.prepare("r", 5, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+		_, _ = add(-1000)(ctx, tx)
+		return nil, nil
+	}), failed, xa.CodeDatabase, "")
+	b.expect(100, 0)
+	answered(t, b.prepare("r", 6, add(-10)), succeeded, "", `{"attempt":6}`)
+	b.expect(100, 1)
+}
+
+// T11: it has no phase two, and asking anyway is harmless.
+func TestT11AHandlerThatHasWrittenNothingVotesReadOnly(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	calls := 0
+	read := func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+		calls++
+		var n int
+		return nil, tx.GetContext(ctx, &n, `SELECT balance FROM accounts WHERE id = 1`)
+	}
+	for attempt := range uint32(2) {
+		answered(t, b.prepare("r", attempt+1, read), readOnly, "", "")
+	}
+	answered(t, b.commit("r"), succeeded, "", "null")
+	answered(t, b.abort("r"), succeeded, "", "")
+	if calls != 1 {
+		t.Errorf("the handler ran %d times", calls)
+	}
+	b.expect(100, 0)
+}
+
+func TestAWaitForALockHasAnEnd(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{LockTimeout: 50 * time.Millisecond})
+	answered(t, b.prepare("first", 1, add(-10)), succeeded, "", "")
+	r := b.prepare("second", 1, add(-10))
+	answered(t, r, failed, xa.CodeLockTimeout, "")
+	if !r.Retryable {
+		t.Error("a wait that took too long is final")
+	}
+	answered(t, b.commit("first"), succeeded, "", "")
+	answered(t, b.prepare("second", 2, add(-10)), succeeded, "", "")
+	b.expect(90, 1)
+}
+
+func TestConcurrentDuplicatesWaitForEachOther(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	const duplicates = 8
+	answers := make(chan protocol.Result, duplicates)
+	for attempt := range uint32(duplicates) {
+		go func() { answers <- b.prepare("r", attempt+1, add(-10)) }()
+	}
+	var first string
+	for range duplicates {
+		r := <-answers
+		answered(t, r, succeeded, "", first)
+		first = string(r.Payload)
+	}
+	b.expect(100, 1)
+	for range duplicates {
+		go func() { answers <- b.commit("r") }()
+	}
+	for range duplicates {
+		// One that comes upon another at work is told to come again.
+		if r := <-answers; r.Outcome != succeeded && r.Code != xa.CodeBusy {
+			t.Errorf("answered %v %s %s", r.Outcome, r.Code, r.Message)
+		}
+	}
+	b.expect(90, 0)
+}
+
+func TestADuplicateThatHasWaitedTooLongIsBusy(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{LockTimeout: 50 * time.Millisecond})
+	inside, leave := make(chan struct{}), make(chan struct{})
+	first := make(chan protocol.Result)
+	go func() {
+		first <- b.prepare("r", 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+			close(inside)
+			<-leave
+			return add(-10)(ctx, tx)
+		})
+	}()
+	<-inside
+	answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeBusy, "")
+	answered(t, b.abort("r"), failed, xa.CodeBusy, "")
+	close(leave)
+	answered(t, <-first, succeeded, "", `{"attempt":1}`)
+	b.expect(100, 1)
+}
+
+func TestABranchRolledBackByHandIsReported(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	answered(t, b.prepare("r", 1, add(-10)), succeeded, "", "")
+	b.db.MustExec(`ROLLBACK PREPARED '` + b.p.GID("r", "debit") + `'`)
+	answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeHeuristicRollback, "")
+	r := b.commit("r")
+	answered(t, r, failed, xa.CodeHeuristicRollback, "")
+	if r.Retryable || !strings.Contains(r.Message, b.p.GID("r", "debit")) {
+		t.Errorf("retryable %v: %s", r.Retryable, r.Message)
+	}
+	b.expect(100, 0)
+}
+
+func TestAHandlerThatEndsItsTransactionIsFoundOut(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	answered(t, b.prepare("r", 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+		out, err := add(-10)(ctx, tx)
+		return out, errors.Join(err, run(ctx, tx, `COMMIT`), run(ctx, tx, `BEGIN`), run(ctx, tx, `UPDATE accounts SET balance = 5 WHERE id = 2`), run(ctx, tx, `COMMIT`))
+	}), unknown, xa.CodeTxLost, "")
+	if gids := b.prepared(); len(gids) != 0 {
+		t.Errorf("prepared are %v", gids)
+	}
+}
+
+func run(ctx context.Context, tx *xa.Tx, query string) error {
+	_, err := tx.ExecContext(ctx, query)
+	return err
+}
+
+func TestAParticipantThatIsAloneCommitsInOnePhase(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	for range 2 {
+		answered(t, b.commit("r"), succeeded, "", `{"attempt":1}`)
+		b.expect(93, 0)
+	}
+	answered(t, b.prepare("r", 1, add(-10)), unknown, xa.CodeConflict, "")
+	b.expect(93, 0)
+}
+
+// T5, T8: what is in doubt is ended by the decision.
+func TestT5RecoverEndsWhatIsInDoubt(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{Namespace: "bank_a"})
+	other, err := xa.New(t.Context(), b.db, xa.Postgres, xa.Options{Namespace: "bank_b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decisions := map[string]xa.Decision{"yes": xa.Committed, "no": xa.Aborted, "open": xa.Undecided}
+	for run := range decisions {
+		answered(t, b.prepare(run, 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+			_, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ($1, 1)`, 10+len(run))
+			return nil, err
+		}), succeeded, "", "")
+	}
+	// Neither a branch of another namespace is touched nor one of no known run.
+	if _, err := other.Prepare(task(t.Context(), "yes", protocol.PhasePrepare, 1), add(1)); err != nil {
+		t.Fatal(err)
+	}
+	orphan := b.p.GID("nobody", "knows")
+	conn, err := b.db.Connx(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stmt := range []string{`BEGIN`, `INSERT INTO accounts VALUES (99, 1)`, `PREPARE TRANSACTION '` + orphan + `'`} {
+		if _, err := conn.ExecContext(t.Context(), stmt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	decide := func(_ context.Context, run string) (xa.Decision, error) { return decisions[run], nil }
+	done, err := b.p.Recover(t.Context(), decide)
+	if err == nil || !strings.Contains(err.Error(), orphan) {
+		t.Errorf("of the branch without a run it says: %v", err)
+	}
+	if (done != xa.Recovered{Committed: 1, Aborted: 1, Left: 2}) {
+		t.Errorf("recovered %+v", done)
+	}
+	if n := len(b.prepared()); n != 3 {
+		t.Errorf("%d branches are prepared, not 3", n)
+	}
+	left, err := b.p.InDoubt(t.Context())
+	if err != nil || len(left) != 2 || left[0].Run != "open" || left[1].Run != "" || left[0].Step != "debit" || !left[0].Voted || left[0].Prepared.IsZero() {
+		t.Errorf("in doubt are %+v, %v", left, err)
+	}
+	answered(t, b.commit("yes"), succeeded, "", "")
+	answered(t, b.abort("no"), succeeded, "", "")
+	answered(t, b.prepare("no", 2, add(1)), failed, xa.CodeSuspended, "")
+}
+
+func TestCleanupKeepsWhatIsInDoubtAndWhatHasNotEnded(t *testing.T) {
+	b := newBank(t, testenv.Postgres(t), xa.Options{
+		Ended: func(_ context.Context, runs []string) (map[string]time.Time, error) {
+			return map[string]time.Time{"ended": time.Now().Add(-time.Hour), "prepared": time.Now().Add(-time.Hour)}, nil
+		},
+	})
+	for _, run := range []string{"ended", "going"} {
+		answered(t, b.prepare(run, 1, add(-10)), succeeded, "", "")
+		answered(t, b.commit(run), succeeded, "", "")
+	}
+	answered(t, b.prepare("prepared", 1, add(-10)), succeeded, "", "")
+	n, err := b.p.Cleanup(t.Context(), -time.Minute)
+	if err != nil || n != 1 {
+		t.Fatalf("removed %d, %v", n, err)
+	}
+	var runs []string
+	if err := b.db.Select(&runs, `SELECT run_id FROM ringmaster_xa_votes ORDER BY 1`); err != nil || fmt.Sprint(runs) != "[going prepared]" {
+		t.Errorf("there remain %v, %v", runs, err)
+	}
+}
+
+func TestAServerThatPreparesNothingIsRefused(t *testing.T) {
+	s := private(t, map[string]string{"max_prepared_transactions": "0"})
+	db := sqlx.MustOpen("pgx", s.URL)
+	defer db.Close()
+	_, err := xa.New(t.Context(), db, xa.Postgres, xa.Options{})
+	if err == nil || !strings.Contains(err.Error(), "max_prepared_transactions") || !strings.Contains(err.Error(), "restart") {
+		t.Errorf("the error says: %v", err)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	db := sqlx.MustOpen("pgx", testenv.Postgres(t))
+	defer db.Close()
+	for _, c := range []struct {
+		dialect xa.Dialect
+		o       xa.Options
+	}{
+		{0, xa.Options{}},
+		{xa.Postgres, xa.Options{Namespace: "It's"}},
+		{xa.Postgres, xa.Options{Namespace: strings.Repeat("n", 25)}},
+		{xa.Postgres, xa.Options{Table: `a"b`}},
+	} {
+		if _, err := xa.New(t.Context(), db, c.dialect, c.o); err == nil {
+			t.Errorf("%v, %+v passed", c.dialect, c.o)
+		}
+	}
+	p, err := xa.New(t.Context(), db, xa.Postgres, xa.Options{Namespace: strings.Repeat("n", 24)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gid := p.GID(strings.Repeat("run", 100), "step"); len(gid) > 64 || gid == p.GID("run", "step") {
+		t.Errorf("a branch is called %s", gid)
+	}
+	if _, err := p.Prepare(t.Context(), add(1)); err == nil {
+		t.Error("a context without a task passed")
+	}
+}
+
+func private(t *testing.T, settings map[string]string) *testenv.PostgresServer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s, err := testenv.StartPostgres(ctx, testenv.PostgresConfig{Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
