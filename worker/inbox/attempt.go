@@ -37,13 +37,14 @@ type row struct {
 }
 
 // run claims the task's key, runs fn and commits, or answers what is stored.
-func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
+func (a *attempt) run(ctx context.Context, fn Func) ([]byte, error) {
 	// SQLite's driver interrupts a statement whose context ends by a goroutine
 	// that may hit the next one; its waits are bounded by the busy timeout.
 	dbctx := ctx
 	if a.dialect == SQLite {
 		dbctx = context.WithoutCancel(ctx)
 	}
+	var err error
 	a.tx, err = a.db.BeginTxx(dbctx, &sql.TxOptions{Isolation: a.opts.Isolation})
 	if err != nil {
 		return nil, failure("beginning a transaction", err)
@@ -68,14 +69,13 @@ func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
 	if !fresh {
 		return a.stored(dbctx)
 	}
+	out, state := []byte("null"), void
 	null, err := a.nothingToUndo(dbctx)
 	if err != nil {
 		return nil, err
 	}
-	if null {
-		err = a.complete(dbctx, void, nil)
-		out = []byte("null")
-	} else {
+	if !null {
+		state = done
 		out, err = a.call(ctx, fn)
 		if a.info.Phase == protocol.PhasePrepare && errors.Is(err, worker.ErrReadOnly) {
 			return a.voteReadOnly(dbctx)
@@ -83,13 +83,9 @@ func (a *attempt) run(ctx context.Context, fn Func) (out []byte, err error) {
 		if err != nil {
 			return nil, vouch(err)
 		}
-		err = a.complete(dbctx, done, out)
 	}
-	if errors.Is(err, errTxLost) {
-		return nil, worker.Unknown(CodeTxLost, err)
-	}
-	if err != nil {
-		return nil, failure("writing the result", err)
+	if err := a.complete(dbctx, state, out); err != nil {
+		return nil, err
 	}
 	if err := a.tx.Commit(); err != nil {
 		return a.lookup(ctx, err)
@@ -139,10 +135,10 @@ var errTxLost = errors.New("inbox: the transaction ended under the handler, whic
 func (a *attempt) complete(ctx context.Context, state string, result []byte) error {
 	res, err := a.tx.ExecContext(ctx, a.sql.complete, state, result, key(&a.info, a.info.Phase))
 	if err != nil {
-		return err
+		return failure("writing the result", err)
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(errTxLost, err)
+		return worker.Unknown(CodeTxLost, errors.Join(errTxLost, err))
 	}
 	return nil
 }
@@ -231,10 +227,12 @@ func (a *attempt) lookup(ctx context.Context, commit error) ([]byte, error) {
 // probe reads the row in a transaction that leaves nothing; gone if there is
 // none.
 func (a *attempt) probe(ctx context.Context) (out []byte, gone bool, err error) {
-	if a.tx, err = a.db.BeginTxx(ctx, nil); err != nil {
+	tx, err := a.db.BeginTxx(ctx, nil)
+	if err != nil {
 		return nil, false, err
 	}
-	defer func() { _ = a.tx.Rollback() }()
+	a.tx = tx
+	defer func() { _ = tx.Rollback() }()
 	if gone, err = a.claim(ctx, a.info.Phase, open); err != nil || gone {
 		return nil, gone, err
 	}

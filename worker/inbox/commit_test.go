@@ -32,6 +32,7 @@ var errCut = errors.New("connection cut")
 type faulty struct {
 	driver.Connector
 	fate atomic.Int32
+	cut  atomic.Bool
 }
 
 func (f *faulty) Connect(ctx context.Context) (driver.Conn, error) {
@@ -45,6 +46,9 @@ type faultyConn struct {
 }
 
 func (c *faultyConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	if c.f.cut.Load() {
+		return nil, errCut
+	}
 	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, o)
 	return &faultyTx{tx, c.f}, err
 }
@@ -54,9 +58,6 @@ func (c *faultyConn) ExecContext(ctx context.Context, q string, args []driver.Na
 }
 
 func (c *faultyConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
-	if fate(c.f.fate.Load()) == cutOff {
-		return nil, errCut
-	}
 	return c.Conn.(driver.QueryerContext).QueryContext(ctx, q, args)
 }
 
@@ -75,6 +76,7 @@ type faultyTx struct {
 func (t *faultyTx) Commit() error {
 	switch fate(t.f.fate.Load()) {
 	case answerLost, cutOff:
+		t.f.cut.Store(fate(t.f.fate.Load()) == cutOff)
 		return errors.Join(t.Tx.Commit(), errCut)
 	case rollsBack:
 		return errors.Join(t.Tx.Rollback(), errCut)
@@ -115,6 +117,7 @@ func TestALostCommitIsLookedUpBeforeItIsReported(t *testing.T) {
 			f.fate.Store(int32(c.fate))
 			out, err := box.Do(task(t.Context(), c.name, action, 1, 1), b.apply)
 			f.fate.Store(int32(commits))
+			f.cut.Store(false)
 			var stated *worker.Error
 			switch errors.As(err, &stated); {
 			case c.outcome == 0 && (err != nil || string(out) != `{"attempt":1}`):

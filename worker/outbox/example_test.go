@@ -52,10 +52,7 @@ func Example() {
 	defer db.Close()
 	db.MustExec(`CREATE TABLE orders (id TEXT PRIMARY KEY, item TEXT NOT NULL)`)
 	box := must(outbox.New(ctx, db, outbox.SQLite, outbox.Options{}))
-	relaying, stop := context.WithCancel(ctx)
-	done := make(chan error)
-	go func() { done <- outbox.NewRelay(box, broker).Run(relaying) }()
-
+	go outbox.NewRelay(box, broker).Run(ctx)
 	take := func(id, item string) error {
 		return box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 			start := rest.Start{Workflow: "order", ID: id, Input: must(json.Marshal(Order{item}))}
@@ -81,12 +78,9 @@ func Example() {
 	}
 	_, err := orchestrator.Run(ctx, "order-1")
 	fmt.Println(err)
-	stop()
-	fmt.Println(<-done)
 	// Output:
 	// sold out
 	// <nil>
 	// order-2 succeeded
 	// id: there is no run "order-1"
-	// <nil>
 }
