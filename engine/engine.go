@@ -55,6 +55,7 @@ type Engine struct {
 	mu      sync.Mutex
 	state   engineState
 	fatal   error
+	ready   chan struct{} // closed once Start has succeeded
 	done    chan struct{}
 	stopped chan struct{}
 }
@@ -63,6 +64,7 @@ type engineState uint8
 
 const (
 	stateNew engineState = iota
+	stateStarting
 	stateStarted
 	stateStopped
 )
@@ -75,7 +77,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, id: cfg.Node + "-" + uuid.NewString()[:8], clock: newClock(), waiters: newWaiters(),
-		hello: make(chan struct{}, 1), letters: make(chan struct{}, 16), done: make(chan struct{}), stopped: make(chan struct{}),
+		hello: make(chan struct{}, 1), letters: make(chan struct{}, 16), ready: make(chan struct{}), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	e.log = cfg.Logger.With("orchestrator", e.id)
 	e.background, e.end = context.WithCancel(context.Background())
@@ -128,7 +130,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		e.mu.Unlock()
 		return errors.New("engine: started before")
 	}
-	e.state = stateStarted
+	e.state = stateStarting
 	e.mu.Unlock()
 	e.startMu.Lock()
 	err := e.start(ctx)
@@ -136,6 +138,12 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err != nil {
 		_ = e.Stop(context.WithoutCancel(ctx))
 		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state == stateStarting {
+		e.state = stateStarted
+		close(e.ready)
 	}
 	return nil
 }
@@ -272,6 +280,8 @@ func (e *Engine) serving() error {
 	switch {
 	case e.fatal != nil:
 		return &Error{Kind: KindUnavailable, Code: "failed", Message: "the orchestrator has failed and must be restarted", RetryAfter: time.Second, Err: e.fatal}
+	case e.state == stateNew, e.state == stateStarting:
+		return &Error{Kind: KindUnavailable, Code: "starting", Message: "the orchestrator is starting: it recovers its runs and connects to the broker", RetryAfter: time.Second}
 	case e.state != stateStarted:
 		return errStopping()
 	}

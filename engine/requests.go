@@ -28,6 +28,12 @@ func (e *Engine) onRequest(dl broker.Delivery) {
 		dl.Settle(true)
 		return
 	}
+	select {
+	case <-e.ready:
+	case <-e.requests.Done():
+		dl.Settle(false)
+		return
+	}
 	if req.Type == protocol.RequestRegister {
 		// What follows may need it.
 		e.settleRequest(dl, &req)

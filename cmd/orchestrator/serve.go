@@ -96,15 +96,19 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 	if err != nil {
 		return err
 	}
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
-	err = n.engine.Start(starting)
-	cancel()
-	if err != nil {
-		return errors.Join(fmt.Errorf("start: %w", err), n.store.Close())
-	}
+	// The API answers from the beginning: it says that the daemon starts.
 	server := api.NewServer(n.handler, log)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	err = n.engine.Start(starting)
+	cancel()
+	switch {
+	case err != nil && ctx.Err() != nil: // asked to stop before it had begun
+		return errors.Join(server.Close(), n.store.Close())
+	case err != nil:
+		return errors.Join(fmt.Errorf("start: %w", err), server.Close(), n.store.Close())
+	}
 	ready(n, addressOf(listener))
 
 	aside, stopAside := context.WithCancel(ctx)

@@ -142,8 +142,24 @@ func realPath(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), nil
 }
 
+// makePrivate makes the file if there is none, for its owner alone: it will hold
+// what runs are given and answer. SQLite gives its log the same rights.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func (s *Store) open(ctx context.Context, cfg Config, tune tuning) (err error) {
 	if s.lock, err = lockFile(s.path + ".lock"); err != nil {
+		return err
+	}
+	if err := makePrivate(s.path); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.path, s.log); err != nil {
