@@ -53,6 +53,7 @@ type Engine struct {
 
 	startMu sync.Mutex // held while Start works, so that Stop finds all or nothing
 	mu      sync.Mutex
+	rival   rival
 	state   engineState
 	fatal   error
 	ready   chan struct{} // closed once Start has succeeded

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
@@ -60,4 +61,20 @@ func TestSecondWorkerOfOneIdentityIsToldToLeave(t *testing.T) {
 		}
 	}
 	w.wait(w.run(rest.Start{Workflow: "order", Input: orderInput}), "succeeded")
+}
+
+// TestTwoDeploymentsUnderOneNamespaceAreNoticed starts a second orchestrator
+// with a store of its own on the same broker.
+func TestTwoDeploymentsUnderOneNamespaceAreNoticed(t *testing.T) {
+	w := newWorld(t, nil)
+	e := w.start()
+	if h := e.Health(context.Background()); h.Status != "ok" {
+		t.Fatalf("alone, it says %+v", h)
+	}
+	other := newWorld(t, nil)
+	other.broker = w.broker
+	f := other.start()
+	for _, x := range []*engine.Engine{e, f} {
+		w.eventually("the other is noticed", func() bool { return x.Health(context.Background()).Checks["engine"] != "ok" })
+	}
 }

@@ -36,6 +36,7 @@ type metrics struct {
 	ringRebuilds   prometheus.Counter
 	conflicts      prometheus.Counter
 	unreadable     prometheus.Counter
+	rivals         prometheus.Counter
 
 	all []prometheus.Collector
 }
@@ -90,12 +91,13 @@ func newMetrics(e *Engine) *metrics {
 		shed:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ringmaster_starts_shed_total", Help: "Starts refused at a limit."}, []string{"limit"}),
 		storeErrors:    prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_store_errors_total", Help: "Commits that failed, or parts of one."}),
 		conflicts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_worker_conflicts_total", Help: "Workers refused because another has their identity."}),
+		rivals:         prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_rivals_total", Help: "Other orchestrators heard that own the same shards under the same namespace."}),
 		unreadable:     prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_runs_unreadable_total", Help: "Runs found that cannot be folded, and are left alone."}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
 		m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
-		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, gauges{e}}
+		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, gauges{e}}
 	return m
 }
 

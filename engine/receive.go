@@ -39,6 +39,10 @@ func (e *Engine) subscribe(ctx context.Context) error {
 			Queue: ns + ".heartbeats." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onHeartbeat,
 			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout}}},
 		},
+		{
+			Queue: ns + ".announcements." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onAnnouncement,
+			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.AnnouncementsExchange(ns), Kind: broker.Fanout}}},
+		},
 		{Queue: protocol.RequestsQueue(ns), Kind: broker.Shared, Prefetch: 256, Handler: e.onRequest},
 	} {
 		c, err := e.conn.Subscribe(ctx, s)

@@ -340,6 +340,9 @@ func (e *Engine) Health(ctx context.Context) rest.Health {
 	}
 	fault("engine", e.serving())
 	fault("store", e.cfg.Store.Check(ctx))
+	if r := e.rivalry(); r != "" {
+		fault("engine", fmt.Errorf("orchestrator %s owns the same shards under namespace %s: give each deployment its own", r, e.cfg.Namespace))
+	}
 	if !e.dispatcher.isConnected() {
 		fault("broker", errors.New("not connected; work goes on when it is back"))
 	}

@@ -63,6 +63,12 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 		"retry of", render.Clean(r.RetryOf), "deadline", c.agoPtr(r.Deadline),
 		"input", inline(r.Input, width), "output", inline(r.Output, width),
 	}
+	if r.Decision != "" {
+		pairs = append(pairs, "decision", r.Decision)
+	}
+	if r.Heuristic {
+		pairs = append(pairs, "heuristic", "a participant has decided by itself: see the run's history")
+	}
 	for _, w := range r.Waiting {
 		pairs = append(pairs, "waits", render.Clean(w))
 	}
