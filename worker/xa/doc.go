@@ -44,6 +44,11 @@
 // out, also where the task that would have told has been lost. Do not end
 // branches by hand; where it cannot be helped the run will tell.
 //
+// No database sees a deadlock that goes through two of them: run A holds a row
+// here and waits for one there, run B the other way round. The lock timeout ends
+// it, with a retry or a vote of no. Where many runs want the same few rows, choose
+// a short lock timeout and few attempts to prepare.
+//
 // Each participant is isolated by itself. Two participants commit one after the
 // other, and a reader of both databases may see the one without the other.
 //

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
@@ -26,7 +28,7 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 			return nil, err
 		}
 		if !gone {
-			return b.closed(ctx), nil
+			return b.closed(ctx, b.db), nil
 		}
 	}
 	// All that is left goes on under the lock: a prepare may still be at it.
@@ -45,11 +47,11 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 		} else if gone {
 			return nil, worker.Retryable(CodeBusy, fmt.Errorf("xa: branch %s was ended by another session", b.gid))
 		}
-		return b.closed(ctx), nil
+		return s.closed(ctx, s.conn), nil
 	case at.State == alone && at.applied:
 		return at.Result, nil
 	case at.applied, at.State == readOnly:
-		return b.closed(ctx), nil
+		return s.closed(ctx, s.conn), nil
 	case at.known:
 		return nil, worker.Final(CodeHeuristicRollback, fmt.Errorf("xa: branch %s of step %s is to be committed but is not prepared, "+
 			"and its row was not committed: it was rolled back (its vote is noted as %q)", b.gid, b.info.Step, at.State))
@@ -59,8 +61,8 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 
 // closed notes that the branch is committed, and returns the answer. The
 // branch's row says so too, so an error of the note changes nothing.
-func (b *branch) closed(ctx context.Context) []byte {
-	_, _ = b.db.ExecContext(ctx, b.sql.close, b.gid)
+func (b *branch) closed(ctx context.Context, e sqlx.ExecerContext) []byte {
+	_, _ = e.ExecContext(ctx, b.sql.close, b.gid)
 	return []byte("null")
 }
 

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -141,7 +142,11 @@ func (s *session) close(ctx context.Context) {
 // after the task's time.
 func (s *session) begin(ctx context.Context) error {
 	s.open = true
-	if _, err := s.conn.ExecContext(ctx, `BEGIN`); err != nil {
+	begin := `BEGIN`
+	if level := s.opts.Isolation; level != sql.LevelDefault {
+		begin += ` ISOLATION LEVEL ` + strings.ToUpper(level.String())
+	}
+	if _, err := s.conn.ExecContext(ctx, begin); err != nil {
 		return err
 	}
 	var idle time.Duration

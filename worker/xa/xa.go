@@ -3,6 +3,7 @@ package xa
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
@@ -65,6 +66,10 @@ type Options struct {
 	// has "_votes" appended. With a schema where wanted; letters, digits and
 	// underscores; default DefaultTable.
 	Table string
+	// Isolation of the handlers' transactions: read committed, repeatable read
+	// or serializable; zero is the database's default. A serialization failure
+	// is a failed attempt that may be retried.
+	Isolation sql.IsolationLevel
 	// LockTimeout bounds each wait for a lock, of the handler's SQL and of
 	// duplicates for each other; default DefaultLockTimeout. It should be well
 	// below the timeout of the participant's prepare.
@@ -136,6 +141,11 @@ func (o *Options) complete() error {
 	}
 	if !tableRule.MatchString(o.Table) {
 		return fmt.Errorf("xa: Table: %q is not a name of letters, digits and underscores, at most 48", o.Table)
+	}
+	switch o.Isolation {
+	case sql.LevelDefault, sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable:
+	default:
+		return fmt.Errorf("xa: Isolation: PostgreSQL has no level %v", o.Isolation)
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = DefaultLockTimeout
