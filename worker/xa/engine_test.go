@@ -167,6 +167,20 @@ func (s *system) wait(id string) rest.RunDetail {
 	return d
 }
 
+// decision is what was decided of a run.
+func (s *system) decision(ctx context.Context, run string) (xa.Decision, error) {
+	d, err := s.engine.Run(ctx, run)
+	switch {
+	case err != nil:
+		return xa.Undecided, err
+	case d.Decision == "committed":
+		return xa.Committed, nil
+	case d.Decision == "aborted":
+		return xa.Aborted, nil
+	}
+	return xa.Undecided, nil
+}
+
 func (b *bank) total() (n int) {
 	b.t.Helper()
 	if err := b.db.Get(&n, `SELECT sum(balance) FROM accounts`); err != nil {
@@ -206,7 +220,8 @@ func TestMoneyMovesBetweenTwoDatabasesOrNotAtAll(t *testing.T) {
 }
 
 // T1, T5: many transfers among few accounts, with a database that crashes in the
-// middle of them: every run ends, and the money is all there.
+// middle of them, and with somebody who recovers all the while: every run ends,
+// and the money is all there.
 func TestT5TransfersSurviveCrashesOfTheDatabase(t *testing.T) {
 	from := newBank(t, private(t, nil).URL, xa.Options{LockTimeout: 50 * time.Millisecond})
 	to := newBank(t, testenv.Postgres(t), xa.Options{LockTimeout: 50 * time.Millisecond})
@@ -215,6 +230,18 @@ func TestT5TransfersSurviveCrashesOfTheDatabase(t *testing.T) {
 	}
 	s := newSystem(t)
 	s.worker(from.p, to.p)
+	ctx, cancel := context.WithCancel(t.Context())
+	recovering := make(chan xa.Recovered)
+	go func() {
+		var all xa.Recovered
+		for ctx.Err() == nil {
+			// It fails while the database is down.
+			done, _ := from.p.Recover(ctx, s.decision)
+			all.Committed, all.Aborted = all.Committed+done.Committed, all.Aborted+done.Aborted
+			time.Sleep(time.Millisecond)
+		}
+		recovering <- all
+	}()
 	rng := rand.New(rand.NewPCG(1, 2))
 	var runs []string
 	moved := 0
@@ -230,12 +257,15 @@ func TestT5TransfersSurviveCrashesOfTheDatabase(t *testing.T) {
 	statuses := map[string]int{}
 	for _, id := range runs {
 		d := s.wait(id)
-		statuses[d.Status]++
+		if statuses[d.Status]++; d.Heuristic {
+			t.Errorf("run %s has a heuristic outcome", id)
+		}
 		if d.Status == "committed" {
 			moved += amounts[id]
 		}
 	}
-	t.Logf("%v, %d moved", statuses, moved)
+	cancel()
+	t.Logf("%v, %d moved, recovered %+v", statuses, moved, <-recovering)
 	if statuses["committed"]+statuses["aborted"] != len(runs) {
 		t.Errorf("the runs are %v", statuses)
 	}
