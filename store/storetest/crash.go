@@ -112,7 +112,7 @@ func Verify(t testing.TB, db Database, seed uint64, low, high int) {
 		t.Fatal(err)
 	}
 	for shard, epoch := range again.gen.epochs {
-		model.epochs[uint32(shard)] = epoch
+		model.epochs[shard] = epoch
 	}
 	for range 3 {
 		parts := again.next()
