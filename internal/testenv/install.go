@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // freePorts asks the kernel for n ports of the loopback interface that are
@@ -65,10 +66,31 @@ func ensure(ctx context.Context, program, pkg string, dirs ...string) (string, e
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return "", missing
 	}
+	// Test binaries run side by side; apt-get's own locks make the second fail.
+	unlock, err := lockInstall()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if dir, err := locate(ctx, program, pkg, dirs...); err == nil {
+		return dir, nil // another process has installed it meanwhile
+	}
 	if err := aptInstall(ctx, pkg); err != nil {
 		return "", fmt.Errorf("%w; installing it failed: %w", missing, err)
 	}
 	return locate(ctx, program, pkg, dirs...)
+}
+
+// lockInstall has one process at a time install packages.
+func lockInstall() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "ringmaster-install.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the installation of packages: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking the installation of packages: %w", err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil // closing unlocks
 }
 
 // aptInstall installs a package without letting it start a system service:
