@@ -4,9 +4,10 @@ BIN      := bin
 TESTENV  := $(GO) run ./internal/testenv/cmd exec --
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -X main.version=$(VERSION)
+VULN     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo demo-rabbit test test-race bench bench-quick lint fuzz clean
+.PHONY: help build demo demo-rabbit test test-race bench bench-quick lint vuln fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,7 +34,10 @@ bench: build ## measure against the broker's and the disk's own ceiling; writes 
 bench-quick: build ## the same in under two minutes
 	$(GO) run ./bench --bin $(BIN) --quick
 
-lint: ## gofmt, go vet, golangci-lint, govulncheck where its database can be reached
+vuln: ## known vulnerabilities of what is used; needs govulncheck's database
+	$(GO) run $(VULN) ./...
+
+lint: ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt -w the files above'; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
