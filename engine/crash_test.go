@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -309,4 +311,38 @@ func mustWorker(t *testing.T, e *engine.Engine, name string) string {
 	}
 	t.Fatalf("no worker %s", name)
 	return ""
+}
+
+// TestRestoredStoreSupersedesWhatWorkersKnew brings back an older copy of the
+// store under a worker that lives on and has seen later epochs.
+func TestRestoredStoreSupersedesWhatWorkersKnew(t *testing.T) {
+	w, l := newWorld(t, nil), newLedger()
+	w.worker("a", shop(l))
+	w.start()
+	w.register(order())
+	w.stop()
+	file := filepath.Join(w.dir, "ringmaster.db")
+	copied, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // epochs grow, and the worker sees them
+		w.start()
+		w.wait(w.run(rest.Start{Workflow: "order", ID: fmt.Sprint("before-", i), Input: orderInput}), "succeeded")
+		w.stop()
+	}
+	_ = os.Remove(file + "-wal")
+	_ = os.Remove(file + "-shm")
+	if err := os.WriteFile(file, copied, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Epochs are at least the time in seconds: let it pass the three starts.
+	pause(4 * time.Second)
+	w.start()
+	d := w.wait(w.run(rest.Start{Workflow: "order", ID: "after", Input: orderInput}), "succeeded")
+	for _, s := range d.Steps {
+		if s.Attempts != 1 {
+			t.Errorf("%s took %d attempts: the worker refused some", s.Name, s.Attempts)
+		}
+	}
 }

@@ -102,24 +102,9 @@ func newDispatcher(e *Engine) *dispatcher {
 	}
 }
 
-// taskOf is the type and the timeout of a step's task in a phase.
-func taskOf(step *definitions.Step, phase machine.Phase) (typ string, timeout time.Duration) {
-	switch phase {
-	case machine.Compensate:
-		return step.Compensation, step.CompensationTimeout
-	case machine.Prepare:
-		return step.Prepare, step.Timeout
-	case machine.Commit:
-		return step.Commit, step.CommitTimeout
-	case machine.Abort:
-		return step.Abort, step.AbortTimeout
-	}
-	return step.Action, step.Timeout
-}
-
 // class returns the class of a step's tasks.
 func (d *dispatcher) class(step *definitions.Step, phase machine.Phase) *class {
-	typ, _ := taskOf(step, phase)
+	typ, _ := machine.TaskOf(step, phase)
 	key := classKey{service: step.Service, typ: typ, place: step.Placement}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -64,7 +64,7 @@ func (s *shard) resume(r *run) {
 func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	step := r.wf.Step(c.Step)
 	id := taskID(r.row.Ref, c)
-	_, timeout := taskOf(step, c.Phase)
+	_, timeout := machine.TaskOf(step, c.Phase)
 	t := limboTask{timeout: timeout, offer: offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority()},
 		class: s.eng.dispatcher.class(step, c.Phase),

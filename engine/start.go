@@ -204,7 +204,7 @@ func (s *shard) cancelOrder(r *run, id protocol.TaskID, gentle bool) cancelOrder
 // task builds what is sent to a worker.
 func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protocol.Task {
 	phase := machine.Phase(id.Phase)
-	typ, timeout := taskOf(step, phase)
+	typ, timeout := machine.TaskOf(step, phase)
 	return &protocol.Task{
 		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
 		Type: typ, Timeout: timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,

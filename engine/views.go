@@ -135,7 +135,7 @@ func (e *Engine) waitsFor(r *run, s *rest.Step, v machine.StepView) string {
 		return fmt.Sprintf("step %s is stalled (%s): an operator must retry, skip or resolve it", s.Name, s.Code)
 	case v.Outstanding:
 		def := r.wf.Step(r.wf.StepIndex(s.Name))
-		typ, _ := taskOf(def, v.Phase)
+		typ, _ := machine.TaskOf(def, v.Phase)
 		where := e.dispatcher.whereabouts(outstanding(r, def.Index, v))
 		switch {
 		case where.started:

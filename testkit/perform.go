@@ -27,7 +27,7 @@ func (s *simulation) send(a attempt) {
 		s.copies[a] = n
 	}
 	step := s.wf.Step(a.step)
-	_, timeout := taskOf(step, a.phase)
+	_, timeout := machine.TaskOf(step, a.phase)
 	find := func(kind faultKind) *fault { return s.faultOf(kind, a.step, a.phase, n) }
 	switch {
 	case find(waiting) != nil:
@@ -69,7 +69,7 @@ func (s *simulation) send(a attempt) {
 // called notes that a task was delivered.
 func (s *simulation) called(a attempt, again bool) *Call {
 	step := s.wf.Step(a.step)
-	typ, _ := taskOf(step, a.phase)
+	typ, _ := machine.TaskOf(step, a.phase)
 	s.run.Calls = append(s.run.Calls, Call{
 		Type: typ, Service: step.Service, Step: step.Name, Phase: a.phase, Generation: a.generation, Attempt: a.number,
 		Key:   protocol.IdempotencyKey(s.run.ID, step.Name, protocol.Phase(a.phase), a.generation),
@@ -94,7 +94,7 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 		s.t.Fatalf("testkit: there is no handler for %s of service %s, which step %s calls\n%s",
 			call.Type, step.Service, step.Name, s.run)
 	}
-	_, timeout := taskOf(step, a.phase)
+	_, timeout := machine.TaskOf(step, a.phase)
 	x := &execution{Context: s.base, start: s.now, timeout: timeout}
 	info := worker.TaskInfo{
 		RunID: s.run.ID, Workflow: s.wf.Name(), Step: step.Name, Service: step.Service, Type: call.Type,

@@ -1,8 +1,6 @@
 package testkit
 
 import (
-	"time"
-
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
 )
@@ -27,21 +25,6 @@ func names(step *definitions.Step, taskType string) bool {
 		}
 	}
 	return false
-}
-
-// taskOf is the task type of a phase, and how long an attempt may take.
-func taskOf(step *definitions.Step, phase machine.Phase) (typ string, timeout time.Duration) {
-	switch phase {
-	case machine.Compensate:
-		return step.Compensation, step.CompensationTimeout
-	case machine.Prepare:
-		return step.Prepare, step.Timeout
-	case machine.Commit:
-		return step.Commit, step.CommitTimeout
-	case machine.Abort:
-		return step.Abort, step.AbortTimeout
-	}
-	return step.Action, step.Timeout
 }
 
 // does tells whether a phase has an effect that is meant to stay, and undoes
