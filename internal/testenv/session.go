@@ -186,11 +186,29 @@ func endRecorded(pid int, mark string, s syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	return poll(ctx, nil, func() error {
-		if bears(pid, mark) {
+		if exists(pid) {
 			return fmt.Errorf("process %d is still running", pid)
 		}
 		return nil
 	})
+}
+
+// exists reports whether a process still has something open. One that is on
+// its way out has no command line any more, yet may still hold its sockets: it
+// is gone when its id is, or when all that is left is a leader that nobody has
+// waited for.
+func exists(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return syscall.Kill(pid, 0) == nil
+	}
+	// The name stands in parentheses and may hold anything; the state follows.
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	if !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X") {
+		return true
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err == nil && len(threads) > 1
 }
 
 // bears reports whether a process runs whose command line or environment holds
