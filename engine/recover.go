@@ -62,7 +62,7 @@ func (s *shard) resume(r *run) {
 }
 
 func (s *shard) limboTask(r *run, c machine.Command) limboTask {
-	step := r.wf.Step(c.Step)
+	step := r.state.Def(c.Step)
 	id := taskID(r.row.Ref, c)
 	_, timeout := machine.TaskOf(step, c.Phase)
 	t := limboTask{timeout: timeout, offer: offer{

@@ -48,7 +48,7 @@ func (s *shard) fillRow(r *run, now time.Time, status store.Status, wake time.Ti
 	row := &r.row
 	row.Status, row.Wake, row.Waived, row.Updated = status, wake, r.state.Waived(), now
 	if i := r.state.FailedStep(); i >= 0 {
-		row.FailedStep = r.wf.Step(i).Name
+		row.FailedStep = r.state.Def(i).Name
 	}
 	row.Error = failureText(r.state)
 	if status.Final() {

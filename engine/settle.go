@@ -137,7 +137,7 @@ func (e *Engine) stalledStep(ctx context.Context, row store.Run, name string) (i
 		return 0, err
 	}
 	if name != "" {
-		if i := r.wf.StepIndex(name); i >= 0 {
+		if i := r.state.StepIndex(name); i >= 0 {
 			return i, nil
 		}
 		return 0, settleError(machine.ErrNoStep)

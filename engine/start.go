@@ -189,7 +189,7 @@ func startedOf(row *store.Run, created bool) rest.Started {
 
 // dispatch prepares the task of an attempt, to be offered once it is durable.
 func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
-	step := r.wf.Step(c.Step)
+	step := r.state.Def(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id)},
 		class: s.eng.dispatcher.class(step, c.Phase),
@@ -198,7 +198,7 @@ func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 }
 
 func (s *shard) cancelOrder(r *run, id protocol.TaskID, gentle bool) cancelOrder {
-	return cancelOrder{id: id, gentle: gentle, class: s.eng.dispatcher.class(r.wf.Step(int(id.Step)), machine.Phase(id.Phase))}
+	return cancelOrder{id: id, gentle: gentle, class: s.eng.dispatcher.class(r.state.Def(int(id.Step)), machine.Phase(id.Phase))}
 }
 
 // task builds what is sent to a worker.
@@ -222,7 +222,7 @@ func (s *shard) fetch(ref int64, a *assignment) error {
 	if r != nil {
 		for _, id := range r.dispatched {
 			if id == a.id {
-				s.eng.dispatcher.assign(a, s.task(r, r.wf.Step(int(id.Step)), id))
+				s.eng.dispatcher.assign(a, s.task(r, r.state.Def(int(id.Step)), id))
 				return nil
 			}
 		}

@@ -79,7 +79,7 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	}
 	d := rest.RunDetail{
 		Run: runOf(&row), Shard: row.Shard, Input: r.state.Input(), Output: r.state.Output(),
-		Deadline: optional(r.state.Deadline()), Wake: optional(r.state.Wake()), Steps: make([]rest.Step, r.wf.Len()),
+		Deadline: optional(r.state.Deadline()), Wake: optional(r.state.Wake()), Steps: make([]rest.Step, r.state.NumSteps()),
 	}
 	if r.wf.Kind().HasParticipants() {
 		d.Decision, d.Heuristic = r.state.Decision().String(), r.state.Heuristic()
@@ -92,7 +92,7 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 		if row.Status.Final() {
 			continue
 		}
-		if w := e.waitsFor(r, &d.Steps[i], r.state.StepView(i)); w != "" {
+		if w := e.waitsFor(r, i, &d.Steps[i]); w != "" {
 			d.Waiting = append(d.Waiting, w)
 		}
 	}
@@ -100,7 +100,7 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 }
 
 func (e *Engine) stepOf(r *run, i int) rest.Step {
-	def, v := r.wf.Step(i), r.state.StepView(i)
+	def, v := r.state.Def(i), r.state.StepView(i)
 	s := rest.Step{
 		Name: def.Name, Service: def.Service, Action: def.Action, Compensation: def.Compensation, Pivot: def.Pivot,
 		Prepare: def.Prepare, Commit: def.Commit, Abort: def.Abort,
@@ -109,7 +109,7 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 		NextAttempt: optional(v.NextAttempt), Started: optional(v.Started), Ended: optional(v.Ended),
 	}
 	for _, p := range def.Preds {
-		s.After = append(s.After, r.wf.Step(p).Name)
+		s.After = append(s.After, r.state.Def(p).Name)
 	}
 	if v.Attempts > 0 {
 		s.Input = r.state.TaskInput(i, machine.Action)
@@ -128,15 +128,15 @@ func outstanding(r *run, i int, v machine.StepView) protocol.TaskID {
 	return protocol.TaskID{Ref: r.row.Ref, Step: int32(i), Phase: protocol.Phase(v.Phase), Generation: v.Generation, Attempt: v.Attempt}
 }
 
-// waitsFor says in words what a step waits for; empty if for nothing.
-func (e *Engine) waitsFor(r *run, s *rest.Step, v machine.StepView) string {
+// waitsFor says in words what step i waits for; empty if for nothing.
+func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
+	def, v := r.state.Def(i), r.state.StepView(i)
 	switch {
 	case s.State == "stalled":
 		return fmt.Sprintf("step %s is stalled (%s): an operator must retry, skip or resolve it", s.Name, s.Code)
 	case v.Outstanding:
-		def := r.wf.Step(r.wf.StepIndex(s.Name))
 		typ, _ := machine.TaskOf(def, v.Phase)
-		where := e.dispatcher.whereabouts(outstanding(r, def.Index, v))
+		where := e.dispatcher.whereabouts(outstanding(r, i, v))
 		switch {
 		case where.started:
 			return fmt.Sprintf("%s of step %s runs at worker %s", v.Phase, s.Name, where.worker)

@@ -145,12 +145,12 @@ func (r *Run) MustHaveOutput(text string) *Run {
 // kind; of a step's task if step is not empty.
 func (r *Run) MustHaveRecorded(kind machine.EventKind, step string, times int) *Run {
 	r.t.Helper()
-	if step != "" && r.wf.StepIndex(step) < 0 {
+	if step != "" && r.state.StepIndex(step) < 0 {
 		r.fail("there is no step %q", step)
 	}
 	n := 0
 	for _, e := range r.Events {
-		if e.Kind == kind && (step == "" || e.Step >= 0 && r.wf.Step(e.Step).Name == step) {
+		if e.Kind == kind && (step == "" || e.Step >= 0 && r.state.Def(e.Step).Name == step) {
 			n++
 		}
 	}

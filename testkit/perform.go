@@ -26,7 +26,7 @@ func (s *simulation) send(a attempt) {
 		n = s.counts[key]
 		s.copies[a] = n
 	}
-	step := s.wf.Step(a.step)
+	step := s.state.Def(a.step)
 	_, timeout := machine.TaskOf(step, a.phase)
 	find := func(kind faultKind) *fault { return s.faultOf(kind, a.step, a.phase, n) }
 	switch {
@@ -68,7 +68,7 @@ func (s *simulation) send(a attempt) {
 
 // called notes that a task was delivered.
 func (s *simulation) called(a attempt, again bool) *Call {
-	step := s.wf.Step(a.step)
+	step := s.state.Def(a.step)
 	typ, _ := machine.TaskOf(step, a.phase)
 	s.run.Calls = append(s.run.Calls, Call{
 		Type: typ, Service: step.Service, Step: step.Name, Phase: a.phase, Generation: a.generation, Attempt: a.number,
@@ -82,7 +82,7 @@ func (s *simulation) called(a attempt, again bool) *Call {
 // another sending of an attempt does not prove that there was no effect.
 func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.Result, time.Duration) {
 	s.t.Helper()
-	step := s.wf.Step(a.step)
+	step := s.state.Def(a.step)
 	call := s.called(a, again)
 	fn := s.handler(step.Service, call.Type)
 	if f != nil {

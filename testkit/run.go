@@ -177,7 +177,7 @@ func OutputOf[T any](r *Run) (out T) {
 // that name.
 func (r *Run) Step(name string) machine.StepView {
 	r.t.Helper()
-	i := r.wf.StepIndex(name)
+	i := r.state.StepIndex(name)
 	if i < 0 {
 		r.fail("there is no step %q", name)
 	}
@@ -206,7 +206,7 @@ func (r *Run) succeeded(counts func(machine.Phase) bool) (steps []string) {
 	for _, e := range r.Events {
 		resolved := e.Kind == machine.StepResolved && e.Applied
 		if (e.Kind == machine.AttemptSucceeded || resolved) && counts(e.Phase) {
-			if name := r.wf.Step(e.Step).Name; !slices.Contains(steps, name) {
+			if name := r.state.Def(e.Step).Name; !slices.Contains(steps, name) {
 				steps = append(steps, name)
 			}
 		}

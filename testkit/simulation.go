@@ -297,6 +297,6 @@ func (s *simulation) finish() {
 	r.Code, r.Message = s.state.Failure()
 	r.Took = s.now.Sub(start)
 	if i := s.state.FailedStep(); i >= 0 {
-		r.FailedStep = s.wf.Step(i).Name
+		r.FailedStep = s.state.Def(i).Name
 	}
 }

@@ -160,7 +160,7 @@ func (d *decision) expired(in *Expired) error {
 	e := a.event(AttemptExpired)
 	e.Code, e.Message, e.Sent = CodeQueueTimeout, "no worker started the task within its queue timeout", in.Sent
 	asked := in.Sent || d.task(a.step, a.phase).unknown > 0
-	d.unsuccessful(e, !d.first(a.phase) || asked && (d.single || d.wf.Step(a.step).Pivot))
+	d.unsuccessful(e, !d.first(a.phase) || asked && (d.single || d.Def(a.step).Pivot))
 	return nil
 }
 
@@ -218,7 +218,7 @@ func (d *decision) unsuccessful(e Event, retryable bool) {
 
 // policy is the retry policy of a phase of a step or participant.
 func (s *State) policy(i int, p Phase) *definitions.RetryPolicy {
-	switch def := s.wf.Step(i); {
+	switch def := s.Def(i); {
 	case s.first(p):
 		return &def.Retry
 	case p == Compensate:

@@ -14,7 +14,7 @@ func (d *decision) backward() {
 	open := false
 	for k := len(order) - 1; k >= 0; k-- {
 		i := order[k]
-		for _, j := range d.wf.Step(i).Succs {
+		for _, j := range d.Def(i).Succs {
 			held[i] = held[i] || held[j] || d.toUndo(j)
 		}
 		if !d.toUndo(i) {
@@ -37,7 +37,7 @@ func (d *decision) backward() {
 func (s *State) toUndo(i int) bool {
 	st := &s.steps[i]
 	return (st.state == stepSucceeded || st.state == stepUnknown) && st.undo < undoDone &&
-		s.wf.Step(i).Compensation != ""
+		s.Def(i).Compensation != ""
 }
 
 // topological returns the steps, each after all that it comes after.
@@ -49,12 +49,12 @@ func (s *State) topological() []int {
 	order := make([]int, 0, n)
 	open := make([]int, n) // predecessors not yet in order
 	for i := range n {
-		if open[i] = len(s.wf.Step(i).Preds); open[i] == 0 {
+		if open[i] = len(s.Def(i).Preds); open[i] == 0 {
 			order = append(order, i)
 		}
 	}
 	for k := 0; k < len(order); k++ {
-		for _, j := range s.wf.Step(order[k]).Succs {
+		for _, j := range s.Def(order[k]).Succs {
 			if open[j]--; open[j] == 0 {
 				order = append(order, j)
 			}

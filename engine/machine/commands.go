@@ -63,7 +63,7 @@ func (s *State) commands(buf []Command, i int, p Phase, t *task) []Command {
 	if settled || givenUp {
 		c.Kind = CancelTask
 		buf = append(buf, c)
-	} else if s.first(p) && (s.cancelled || s.overdue) && (s.single || s.wf.Step(i).Pivot) {
+	} else if s.first(p) && (s.cancelled || s.overdue) && (s.single || s.Def(i).Pivot) {
 		c.Kind = Withdraw
 		buf = append(buf, c)
 	}

@@ -216,7 +216,7 @@ func (d *decision) send(i int, p Phase) {
 	if t := d.task(i, p); t != nil {
 		e.Attempt = t.attempt + 1
 	}
-	if d.first(p) && e.Attempt == 1 && d.wf.Step(i).HasInput {
+	if d.first(p) && e.Attempt == 1 && d.Def(i).HasInput {
 		input, err := d.getScope().Input(i)
 		if err != nil {
 			d.refuse(i, p, 1, err)

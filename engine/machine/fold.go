@@ -183,7 +183,7 @@ func (s *State) applied(i int, output []byte) {
 		s.scope.SetOutput(i, orNull(output))
 	}
 	s.settle(i, stepSucceeded)
-	if s.turned && s.wf.Step(i).Pivot {
+	if s.turned && s.Def(i).Pivot {
 		s.waived = true // nothing undoes a pivot
 	}
 }
@@ -193,7 +193,7 @@ func (s *State) settle(i int, state stepState) {
 	st := &s.steps[i]
 	st.state = state
 	st.ended = s.at
-	if !s.turned && (state == stepSucceeded || state == stepSkipped) && s.wf.Step(i).Pivot {
+	if !s.turned && (state == stepSucceeded || state == stepSkipped) && s.Def(i).Pivot {
 		s.passed = true
 	}
 }

@@ -89,7 +89,7 @@ func (d *decision) startReady() (again bool) {
 
 // ready tells whether all that step i comes after is done.
 func (s *State) ready(i int) bool {
-	for _, p := range s.wf.Step(i).Preds {
+	for _, p := range s.Def(i).Preds {
 		if st := s.steps[p].state; st != stepSucceeded && st != stepSkipped {
 			return false
 		}
@@ -100,7 +100,7 @@ func (s *State) ready(i int) bool {
 // launch schedules the next attempt of a phase. The first attempt of a
 // generation evaluates the step's expressions, unless an operator gave the input.
 func (d *decision) launch(i int, p Phase) {
-	def := d.wf.Step(i)
+	def := d.Def(i)
 	e := Event{Kind: AttemptScheduled, Step: i, Phase: p, Generation: 1, Attempt: 1}
 	if t := d.task(i, p); t != nil && t.generation > 0 {
 		e.Generation, e.Attempt = t.generation, t.attempt+1
@@ -155,7 +155,7 @@ func (d *decision) concludes(i int, p Phase, why string) {
 	}
 	st := &d.steps[i]
 	switch {
-	case p == Compensate, d.passed, d.wf.Step(i).Pivot && st.state == stepUnknown:
+	case p == Compensate, d.passed, d.Def(i).Pivot && st.state == stepUnknown:
 		d.emit(Event{Kind: StepStalled, Step: i, Phase: p, Code: why})
 	case !d.turned:
 		d.turn(i, CodeStepFailed, "")

@@ -17,7 +17,7 @@ func (s *State) stalledTask(i int) (Phase, error) {
 		return 0, fmt.Errorf("%w: step %d of %d", ErrNoStep, i, len(s.steps))
 	}
 	if s.steps[i].stalled == 0 {
-		return 0, fmt.Errorf("%w: %s", ErrNotStalled, s.wf.Step(i).Name)
+		return 0, fmt.Errorf("%w: %s", ErrNotStalled, s.Def(i).Name)
 	}
 	return s.steps[i].stalled, nil
 }
@@ -35,12 +35,12 @@ func (d *decision) retry(in *Retry) error {
 	}
 	if in.Input != nil && d.participants {
 		return fmt.Errorf("%w: other input for %s: a participant's tasks all have the input that it prepared",
-			ErrNotAllowed, d.wf.Step(in.Step).Name)
+			ErrNotAllowed, d.Def(in.Step).Name)
 	}
 	if in.Input != nil {
 		if t.unknown > 0 {
 			return fmt.Errorf("%w: other input for %s, of which an attempt may have had an effect",
-				ErrNotAllowed, d.wf.Step(in.Step).Name)
+				ErrNotAllowed, d.Def(in.Step).Name)
 		}
 		e.Generation++
 		e.Payload = orNull(in.Input)
@@ -61,7 +61,7 @@ func (d *decision) skip(in *Skip) error {
 	if d.first(p) && d.single {
 		return fmt.Errorf("%w: the commit of a single participant cannot be skipped; resolve it as applied or not", ErrNotAllowed)
 	}
-	if p == Action && d.wf.Step(in.Step).Pivot {
+	if p == Action && d.Def(in.Step).Pivot {
 		return fmt.Errorf("%w: the pivot cannot be skipped; resolve it as applied or not", ErrNotAllowed)
 	}
 	d.emit(Event{Kind: SkipOrdered, Step: in.Step, Phase: p, By: in.By, Message: cut(in.Reason, MaxMessageBytes)})
@@ -77,14 +77,14 @@ func (d *decision) resolve(in *Resolve) error {
 	if in.Reason == "" {
 		return fmt.Errorf("%w: reason: required", ErrRejected)
 	}
-	pivot := p == Action && d.wf.Step(in.Step).Pivot || d.first(p) && d.single
+	pivot := p == Action && d.Def(in.Step).Pivot || d.first(p) && d.single
 	if !in.Applied && !pivot && d.participants {
 		return fmt.Errorf("%w: the run is decided; %s cannot be resolved as not applied: retry or skip it",
-			ErrNotAllowed, d.wf.Step(in.Step).Name)
+			ErrNotAllowed, d.Def(in.Step).Name)
 	}
 	if !in.Applied && !pivot {
 		return fmt.Errorf("%w: only a pivot can be resolved as not applied; retry or skip %s",
-			ErrNotAllowed, d.wf.Step(in.Step).Name)
+			ErrNotAllowed, d.Def(in.Step).Name)
 	}
 	e := Event{
 		Kind: StepResolved, Step: in.Step, Phase: p, Applied: in.Applied,
