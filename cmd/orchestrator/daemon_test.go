@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -170,13 +171,24 @@ func TestDevStartsAPrivateRabbitMQ(t *testing.T) {
 
 func TestAnAddressInUseIsSaid(t *testing.T) {
 	d := startDaemon(t, "dev", "--ephemeral", "--listen", "127.0.0.1:0")
-	c := &cli{in: strings.NewReader(""), out: io.Discard, err: io.Discard, now: time.Now}
-	root := newRoot(c)
-	root.SetArgs([]string{"dev", "--ephemeral", "--listen", strings.TrimPrefix(d.url, "http://")})
-	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "--listen gives another address") {
-		t.Error(err)
+	defer d.end(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0") // listens, and answers nothing
+	if err != nil {
+		t.Fatal(err)
 	}
-	d.end(t)
+	defer other.Close()
+	for address, want := range map[string]string{
+		strings.TrimPrefix(d.url, "http://"): "by an orchestrator that is running already (its status is ok)\nTo use that one, give the other commands --api " + d.url,
+		other.Addr().String():                "by a program that is not an orchestrator, or one that does not answer",
+	} {
+		c := &cli{in: strings.NewReader(""), out: io.Discard, err: io.Discard, now: time.Now}
+		root := newRoot(c)
+		root.SetArgs([]string{"dev", "--ephemeral", "--listen", address})
+		err := root.ExecuteContext(t.Context())
+		if err == nil || !strings.Contains(err.Error(), address+" is in use "+want) || !strings.Contains(err.Error(), "give it another address with --listen HOST:PORT or RINGMASTER_LISTEN") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
 }
 
 func TestWaitsAreShownOnATerminalInOneLine(t *testing.T) {

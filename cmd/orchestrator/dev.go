@@ -14,8 +14,6 @@ import (
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
 
-const defaultDevDB = "./.ringmaster/dev.db"
-
 // brokerAuto is the --broker that asks for a private RabbitMQ.
 const brokerAuto = "auto"
 

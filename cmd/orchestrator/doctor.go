@@ -56,7 +56,10 @@ broker, the clock, and the limits of the operating system, and says for each
 fault what to do. It opens the database as the orchestrator would, unless one has
 it open, and to measure it writes a small file beside it, which it removes.
 
-It reads the same settings as "serve": flags, RINGMASTER_* variables, --config.
+It reads the settings that "serve" would read, with the same defaults: flags,
+RINGMASTER_* variables, --config. It asks the API where "serve" would listen,
+unless --api or RINGMASTER_API says where it is. The database of "dev" is
+checked with --db ` + defaultDevDB + `.
 Exit status 1 if any check failed; warnings do not count.`,
 		Example: "  orchestrator doctor --db /var/lib/ringmaster/ringmaster.db --amqp-url amqp://guest:guest@127.0.0.1:5672/\n  orchestrator doctor -o json | jq -r '.findings[] | select(.result != \"ok\") | .advice'",
 		Args:    args(),
@@ -65,15 +68,21 @@ Exit status 1 if any check failed; warnings do not count.`,
 			if err != nil {
 				return err
 			}
+			if c.apiURL == "" && os.Getenv("RINGMASTER_API") == "" {
+				c.apiURL = "http://" + reachable(s.Listen)
+			}
+			if s.DB, err = s.file(); err != nil {
+				return err
+			}
 			return c.doctor(cmd.Context(), s)
 		},
 	}
 	daemonFlags(cmd.Flags(), "info")
 	for _, name := range []string{"print-config", "allow-remote", "node", "shards", "heartbeat-interval", "max-payload-bytes", "max-batch-bytes",
-		"max-unfinished", "max-starting", "max-resident-runs", "log-level", "log-format", "shutdown-timeout", "listen", "namespace"} {
+		"max-unfinished", "max-starting", "max-resident-runs", "log-level", "log-format", "shutdown-timeout", "namespace"} {
 		_ = cmd.Flags().MarkHidden(name) // accepted, since one file serves both
 	}
-	cmd.Flags().String("db", defaultDevDB, "SQLite file of the orchestrator")
+	cmd.Flags().String("db", defaultServeDB, "SQLite file of the orchestrator")
 	cmd.Flags().String("amqp-url", "", "RabbitMQ; without it the broker is not checked")
 	c.outputFlag(cmd)
 	return cmd
@@ -186,7 +195,7 @@ func (c *cli) checkClock(ctx context.Context) finding {
 
 func (c *cli) checkStore(ctx context.Context, s settings) finding {
 	if _, err := os.Stat(s.DB); errors.Is(err, os.ErrNotExist) {
-		return ok("%s does not exist yet; it is made at the first start", s.DB)
+		return notThere(s)
 	}
 	st, err := sqlite.Open(ctx, sqlite.Config{Path: s.DB})
 	switch {
@@ -214,6 +223,15 @@ func (c *cli) checkStore(ctx context.Context, s settings) finding {
 		}
 	}
 	return ok("%s is sound; %d shards, %s", s.DB, st.Shards(), render.Count(int(runs), "run", "runs"))
+}
+
+// notThere is what it means that there is no database: nothing, unless the one
+// of "dev" was meant.
+func notThere(s settings) finding {
+	if _, err := os.Stat(defaultDevDB); err == nil && s.DB == defaultServeDB {
+		return warn("if you meant the database of \"orchestrator dev\", add --db "+defaultDevDB, "%s does not exist yet; \"orchestrator serve\" makes it at its first start", s.DB)
+	}
+	return ok("%s does not exist yet; it is made at the first start", s.DB)
 }
 
 // checkDisk looks at the space of the file system that holds a folder, or that

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -52,7 +51,7 @@ The API asks nobody who they are. It listens on this machine only unless
 		},
 	}
 	daemonFlags(cmd.Flags(), "info")
-	cmd.Flags().String("db", "ringmaster.db", "SQLite file that holds all state; made if absent")
+	cmd.Flags().String("db", defaultServeDB, "SQLite file that holds all state; made if absent")
 	cmd.Flags().String("amqp-url", "", "RabbitMQ, as amqp://user:password@host:5672/; nodes of a cluster with commas between")
 	cmd.Flags().String("pprof-listen", "", "serve Go profiles at this address of this machine, host:port; for developers")
 	_ = cmd.Flags().MarkHidden("pprof-listen") // it exists
@@ -76,12 +75,9 @@ const startTimeout = 2 * time.Minute
 // serve runs a daemon until ctx ends or it fails. ready is called once it
 // serves; meanwhile, if not nil, runs beside it until the end.
 func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready func(*node, string), meanwhile func(context.Context, *node)) error {
-	listener, err := api.Listen(ctx, s.Listen, s.AllowRemote)
-	if errors.Is(err, api.ErrNotLoopback) {
-		return usage("%w\nOther machines could start and settle runs without being asked who they are. If that is meant, add --allow-remote", err)
-	}
+	listener, err := listen(ctx, s)
 	if err != nil {
-		return fmt.Errorf("%w\nIs another orchestrator running? --listen gives another address", err)
+		return err
 	}
 	defer listener.Close()
 	if s.AllowRemote {
@@ -109,7 +105,7 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 	case err != nil:
 		return errors.Join(fmt.Errorf("start: %w", err), server.Close(), n.store.Close())
 	}
-	ready(n, addressOf(listener))
+	ready(n, reachable(listener.Addr().String()))
 
 	aside, stopAside := context.WithCancel(ctx)
 	tuneMemory()
@@ -148,16 +144,4 @@ func stop(ctx context.Context, e *engine.Engine, server *http.Server, n *node, t
 		return errors.Join(append(errs, err)...)
 	}
 	return errors.Join(append(errs, n.store.Close())...)
-}
-
-// addressOf is where a listener can be reached from this machine.
-func addressOf(l net.Listener) string {
-	host, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return l.Addr().String()
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
 }

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"errors"
-	"fmt"
+	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/env/v2"
-	"github.com/knadh/koanf/providers/file"
-	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/ringmaster-dev/ringmaster/api"
@@ -23,7 +17,8 @@ import (
 // settings are what a daemon can be told: by flags, then by RINGMASTER_*
 // variables, then by a YAML file, then by default.
 type settings struct {
-	privateBroker bool // a RabbitMQ that this process has started for itself
+	privateBroker bool              // a RabbitMQ that this process has started for itself
+	origins       map[string]string // by setting: where its value comes from
 
 	Listen            string        `koanf:"listen"`
 	AllowRemote       bool          `koanf:"allow_remote"`
@@ -47,10 +42,10 @@ type settings struct {
 
 const defaultListen = "127.0.0.1:7070"
 
-// envPrefix begins every variable that is a setting; apiVariable is not one.
+// Where state is kept unless a setting says otherwise.
 const (
-	envPrefix   = "RINGMASTER_"
-	apiVariable = "api"
+	defaultServeDB = "ringmaster.db"
+	defaultDevDB   = "./.ringmaster/dev.db"
 )
 
 // daemonFlags adds the settings that every daemon has.
@@ -73,93 +68,29 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Bool("print-config", false, "print the settings as they come out, secrets masked, and exit")
 }
 
-// loadSettings puts the sources of settings together.
-func loadSettings(cmd *cobra.Command) (settings, *koanf.Koanf, error) {
-	k := koanf.New(".")
-	path, _ := cmd.Flags().GetString("config")
-	if path == "" {
-		path = os.Getenv(envPrefix + "CONFIG")
-	}
-	known := knownSettings(cmd.Flags())
-	if path != "" {
-		if err := loadFile(k, path, known); err != nil {
-			return settings{}, nil, err
-		}
-	}
-	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, TransformFunc: func(name, value string) (string, any) {
-		key := strings.ToLower(strings.TrimPrefix(name, envPrefix))
-		if !slices.Contains(known, key) || key == apiVariable || value == "" {
-			return "", nil
-		}
-		return key, value
-	}}), nil)
-	if err != nil {
-		return settings{}, nil, fmt.Errorf("read the environment: %w", err)
-	}
-	err = k.Load(posflag.ProviderWithFlag(cmd.Flags(), ".", k, func(f *pflag.Flag) (string, any) {
-		key := settingName(f.Name)
-		if !slices.Contains(known, key) {
-			return "", nil
-		}
-		return key, posflag.FlagVal(cmd.Flags(), f)
-	}), nil)
-	if err != nil {
-		return settings{}, nil, fmt.Errorf("read the flags: %w", err)
-	}
-	var s settings
-	if err := k.Unmarshal("", &s); err != nil {
-		return settings{}, nil, usage("settings: %w", err)
-	}
-	return s, k, s.validate()
-}
-
-func loadFile(k *koanf.Koanf, path string, known []string) error {
-	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return usage("--config %s: there is no such file", path)
-		}
-		return usage("--config %s: %w", path, err)
-	}
-	for _, key := range k.Keys() {
-		if !slices.Contains(known, key) {
-			return usage("--config %s: unknown setting %q; settings are named as flags are, with _ for -", path, key)
-		}
-	}
-	return nil
-}
-
-func settingName(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
-
-// knownSettings are the names of the flags that are settings.
-func knownSettings(fl *pflag.FlagSet) []string {
-	var names []string
-	fl.VisitAll(func(f *pflag.Flag) {
-		switch f.Name {
-		case "config", "print-config", "help", "api", "ephemeral", "output", "pprof-listen":
-		default:
-			names = append(names, settingName(f.Name))
-		}
-	})
-	return names
-}
-
 func (s settings) validate() error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
-		return usage("log-level %q: expected debug, info, warn or error", s.LogLevel)
+		return usage("%s %q: expected debug, info, warn or error", s.origin("log_level"), s.LogLevel)
 	}
 	if s.LogFormat != "text" && s.LogFormat != "json" {
-		return usage("log-format %q: expected text or json", s.LogFormat)
+		return usage("%s %q: expected text or json", s.origin("log_format"), s.LogFormat)
 	}
 	if s.Shards < 0 || s.Shards > 65_536 {
-		return usage("shards %d: expected 1 to 65536, or 0", s.Shards)
+		return usage("%s %d: expected 1 to 65536, or 0", s.origin("shards"), s.Shards)
 	}
-	for name, n := range map[string]int{
-		"max-payload-bytes": s.MaxPayloadBytes, "max-batch-bytes": s.MaxBatchBytes, "max-unfinished": s.MaxUnfinished,
-		"max-starting": s.MaxStarting, "max-resident-runs": s.MaxResidentRuns,
+	for _, least := range []struct {
+		name string
+		n    int
+	}{
+		{"max_payload_bytes", s.MaxPayloadBytes}, {"max_batch_bytes", s.MaxBatchBytes}, {"max_unfinished", s.MaxUnfinished},
+		{"max_starting", s.MaxStarting}, {"max_resident_runs", s.MaxResidentRuns},
 	} {
-		if n < 1 {
-			return usage("%s %d: expected at least 1", name, n)
+		if least.n < 1 {
+			return usage("%s %d: expected at least 1", s.origin(least.name), least.n)
 		}
+	}
+	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
+		return usage("%s %q: expected host:port, such as %s", s.origin("listen"), s.Listen, defaultListen)
 	}
 	for _, u := range s.brokerURLs() {
 		if u == brokerAuto && s.Broker == brokerAuto {
@@ -167,10 +98,18 @@ func (s settings) validate() error {
 		}
 		parsed, err := url.Parse(u)
 		if err != nil || parsed.Scheme != "amqp" && parsed.Scheme != "amqps" || parsed.Host == "" {
-			return usage("broker URL %q: expected amqp://user:password@host:5672/ (several with commas between)", masked(u))
+			return usage("%s %q: expected amqp://user:password@host:5672/ (several with commas between)", s.origin(s.brokerSetting()), masked(u))
 		}
 	}
 	return nil
+}
+
+// brokerSetting is the setting that says where the broker is.
+func (s settings) brokerSetting() string {
+	if s.AMQPURL != "" {
+		return "amqp_url"
+	}
+	return "broker"
 }
 
 // brokerURLs are the nodes of the cluster; none is the broker in this process.

@@ -29,12 +29,20 @@ type node struct {
 	registry *prometheus.Registry
 }
 
+// file is the path of the database that a setting names.
+func (s settings) file() (string, error) {
+	if scheme, _, ok := strings.Cut(s.DB, "://"); ok && scheme != "file" {
+		return "", usage("%s %q: this version keeps its state in SQLite: give the path of a file", s.origin("db"), masked(s.DB))
+	}
+	return strings.TrimPrefix(s.DB, "file://"), nil
+}
+
 // openStore opens the database that a setting names.
 func openStore(ctx context.Context, s settings, log *slog.Logger, reg prometheus.Registerer) (store.Store, error) {
-	if scheme, _, ok := strings.Cut(s.DB, "://"); ok && scheme != "file" {
-		return nil, usage("db %q: this version keeps its state in SQLite: give the path of a file", masked(s.DB))
+	path, err := s.file()
+	if err != nil {
+		return nil, err
 	}
-	path := strings.TrimPrefix(s.DB, "file://")
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the folder of the database: %w", err)
 	}

@@ -2,10 +2,14 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/ringmaster-dev/ringmaster/internal/spelling"
 )
 
 // reader walks the syntax tree and gathers faults.
@@ -63,13 +67,8 @@ func (r *reader) mapping(n ast.Node, at string, fields map[string]field) map[str
 
 // hint names the field that was probably meant.
 func hint(key string, fields map[string]field) string {
-	plain := func(s string) string {
-		return strings.TrimSuffix(strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)), "s")
-	}
-	for name := range fields {
-		if plain(name) == plain(key) {
-			return fmt.Sprintf(" (did you mean %s?)", name)
-		}
+	if near := spelling.Nearest(key, slices.Sorted(maps.Keys(fields))); near != "" {
+		return fmt.Sprintf(" (did you mean %s?)", near)
 	}
 	return ""
 }
