@@ -19,7 +19,7 @@ import (
 // failureText is a run's failure as its row tells it.
 func failureText(s *machine.State) string {
 	code, message := s.Failure()
-	if message == "" {
+	if message = machine.Message(code, message); message == "" {
 		return code
 	}
 	const limit = 200
@@ -105,7 +105,7 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 		Name: def.Name, Service: def.Service, Action: def.Action, Compensation: def.Compensation, Pivot: def.Pivot,
 		Prepare: def.Prepare, Commit: def.Commit, Abort: def.Abort,
 		State: v.State, Attempts: v.Attempts, CompensationAttempts: v.CompensationAttempts, Worker: v.Worker,
-		Output: v.Output, Code: v.Code, Error: v.Message, Stack: v.Stack,
+		Output: v.Output, Code: v.Code, Error: machine.Message(v.Code, v.Message), Stack: v.Stack,
 		NextAttempt: optional(v.NextAttempt), Started: optional(v.Started), Ended: optional(v.Ended),
 	}
 	for _, p := range def.Preds {
@@ -133,7 +133,7 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 	def, v := r.state.Def(i), r.state.StepView(i)
 	switch {
 	case s.State == "stalled":
-		return fmt.Sprintf("step %s is stalled (%s): an operator must retry, skip or resolve it", s.Name, s.Code)
+		return fmt.Sprintf("step %s is stalled%s: an operator must retry, skip or resolve it", s.Name, inBrackets(s.Code))
 	case v.Outstanding:
 		typ, _ := machine.TaskOf(def, v.Phase)
 		where := e.dispatcher.whereabouts(outstanding(r, i, v))
@@ -152,6 +152,13 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 		return fmt.Sprintf("%s of step %s is tried again at %s", v.Phase, s.Name, s.NextAttempt.Format(time.RFC3339))
 	}
 	return ""
+}
+
+func inBrackets(code string) string {
+	if code == "" {
+		return ""
+	}
+	return " (" + code + ")"
 }
 
 // History returns a run's events, each with its explanation.

@@ -66,6 +66,29 @@ func (c *cli) nothing(format string, args ...any) error {
 	return err
 }
 
+// utcFlag gives a command that shows times --utc.
+func (c *cli) utcFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.utc, "utc", false, "show times in UTC rather than in this machine's zone")
+}
+
+const clockLayout = "2006-01-02 15:04:05.000"
+
+// clock says when something was, in the zone that was asked for.
+func (c *cli) clock(t time.Time, layout string) string {
+	if c.utc {
+		return t.UTC().Format(layout)
+	}
+	return t.Local().Format(layout)
+}
+
+// when says when something was, and how long ago that is.
+func (c *cli) when(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return c.clock(t, clockLayout+" MST") + " (" + c.ago(t) + ")"
+}
+
 func (c *cli) ago(t time.Time) string { return render.Since(t, c.now()) }
 
 // pairs writes names and values in two columns; empty values are left out.

@@ -54,6 +54,7 @@ type cli struct {
 
 	apiURL string
 	format string
+	utc    bool
 	client *client.Client
 }
 

@@ -36,8 +36,7 @@ type startFlags struct {
 	id, input, key, deadline string
 	tags                     []string
 	priority                 int
-	wait                     bool
-	waitFlags
+	waitOption
 }
 
 func (c *cli) runStart() *cobra.Command {
@@ -66,15 +65,17 @@ goes on a terminal, and exits with 3 unless it succeeded.`,
 	fl.IntVar(&f.priority, "priority", 0, "0 to 9: where tasks wait, higher ones go first")
 	fl.StringArrayVar(&f.tags, "tag", nil, "a label to search by, as name=value; may be repeated")
 	fl.StringVar(&f.deadline, "deadline", "", "turn back if the pivot is not passed by then: a duration from now such as 1h, or a time as RFC 3339")
-	fl.BoolVar(&f.wait, "wait", false, "wait until the run has ended or stalled")
-	f.waitFlags.add(cmd)
+	f.add(cmd)
 	c.outputFlag(cmd)
 	return cmd
 }
 
 func (c *cli) startOne(cmd *cobra.Command, workflow string, f *startFlags) error {
 	s := rest.Start{Workflow: workflow, ID: f.id, Key: f.key, Priority: f.priority}
-	var err error
+	err := f.check()
+	if err != nil {
+		return err
+	}
 	if s.Input, err = c.parseInput("input", f.input); err != nil {
 		return err
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/internal/render"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
@@ -26,14 +28,18 @@ func byFlag(cmd *cobra.Command, by *string) {
 }
 
 func (c *cli) runCancel() *cobra.Command {
-	var o rest.Cancel
+	var (
+		o rest.Cancel
+		f waitOption
+	)
 	cmd := &cobra.Command{
 		Use:   "cancel ID",
 		Short: "Ask a run to turn back",
 		Long: `Asks a run to turn back: no new step starts, and those that succeeded are undone.
 A run that has passed its pivot only goes forward; there the request is recorded
-and changes nothing. The command does not wait; "run wait" does.`,
-		Example: "  orchestrator run cancel order-1042 --reason 'customer called'",
+and changes nothing. With --wait the command stays until the run has ended or
+stalled; a run that was undone ends as compensated or aborted: exit status 3.`,
+		Example: "  orchestrator run cancel order-1042 --reason 'customer called'\n  orchestrator run cancel order-1042 --wait --timeout 1m",
 		Args:    args("ID"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			cl, err := c.connect()
@@ -44,16 +50,27 @@ and changes nothing. The command does not wait; "run wait" does.`,
 			if err != nil {
 				return err
 			}
-			return c.ordered(run)
+			return c.ordered(cmd.Context(), cl, run, f)
 		},
 	}
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for the run's history")
 	byFlag(cmd, &o.By)
-	c.outputFlag(cmd)
+	c.orderFlags(cmd, &f)
 	return cmd
 }
 
-func (c *cli) ordered(run rest.Run) error {
+// orderFlags gives a command that orders something of a run --wait and -o.
+func (c *cli) orderFlags(cmd *cobra.Command, f *waitOption) {
+	f.add(cmd)
+	cmd.PreRunE = func(*cobra.Command, []string) error { return f.check() }
+	c.outputFlag(cmd)
+}
+
+// ordered says how a run is after an order, or waits for it.
+func (c *cli) ordered(ctx context.Context, cl *client.Client, run rest.Run, f waitOption) error {
+	if f.wait {
+		return c.waitFor(ctx, cl, run.ID, f.waitFlags)
+	}
 	return c.print(run, func() error {
 		_, err := fmt.Fprintf(c.out, "%s is %s\n", render.Clean(run.ID), c.style.State(run.Status, statusText(run)))
 		return err
@@ -63,6 +80,7 @@ func (c *cli) ordered(run rest.Run) error {
 func (c *cli) runRetry() *cobra.Command {
 	var (
 		o     rest.Settle
+		f     waitOption
 		input string
 	)
 	cmd := &cobra.Command{
@@ -73,7 +91,8 @@ it another input, which is allowed only where the attempts so far are known to
 have had no effect.
 
 Of an ended run: starts a new run with the same workflow and input (or --input),
-linked to the old one; its id is printed. An ended run is never reopened.`,
+linked to the old one; its id is printed. An ended run is never reopened. --wait
+waits for the new one.`,
 		Example: "  orchestrator run retry order-1042\n  orchestrator run retry order-1042 --step pay --input '{\"amount\":4100}'\n  orchestrator run retry order-1042 --new-id order-1042-again",
 		Args:    args("ID"),
 		RunE: func(cmd *cobra.Command, given []string) error {
@@ -92,24 +111,27 @@ linked to the old one; its id is printed. An ended run is never reopened.`,
 			if run.RetryOf == given[0] && c.format != "json" {
 				fmt.Fprintf(c.out, "new run, linked to %s: ", render.Clean(given[0]))
 			}
-			return c.ordered(run)
+			return c.ordered(cmd.Context(), cl, run, f)
 		},
 	}
-	c.settleFlags(cmd, &o)
+	c.settleFlags(cmd, &o, &f)
 	cmd.Flags().StringVar(&input, "input", "", "another input: JSON, @FILE, or - for the standard input")
 	cmd.Flags().StringVar(&o.ID, "new-id", "", "id of the new run that the retry of an ended run starts")
 	return cmd
 }
 
-func (c *cli) settleFlags(cmd *cobra.Command, o *rest.Settle) {
+func (c *cli) settleFlags(cmd *cobra.Command, o *rest.Settle, f *waitOption) {
 	cmd.Flags().StringVar(&o.Step, "step", "", "the stalled step; may be left out where there is one only")
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for the run's history")
 	byFlag(cmd, &o.By)
-	c.outputFlag(cmd)
+	c.orderFlags(cmd, f)
 }
 
 func (c *cli) runSkip() *cobra.Command {
-	var o rest.Settle
+	var (
+		o rest.Settle
+		f waitOption
+	)
 	cmd := &cobra.Command{
 		Use:   "skip ID --reason TEXT",
 		Short: "Leave a stalled step undone and go on",
@@ -130,16 +152,17 @@ visible, and the reason is kept.`,
 			if err != nil {
 				return err
 			}
-			return c.ordered(run)
+			return c.ordered(cmd.Context(), cl, run, f)
 		},
 	}
-	c.settleFlags(cmd, &o)
+	c.settleFlags(cmd, &o, &f)
 	return cmd
 }
 
 func (c *cli) runResolve() *cobra.Command {
 	var (
 		o      rest.Settle
+		f      waitOption
 		output string
 		failed bool
 	)
@@ -167,10 +190,10 @@ that it has not (--not-applied). The run goes on from there.`,
 			if err != nil {
 				return err
 			}
-			return c.ordered(run)
+			return c.ordered(cmd.Context(), cl, run, f)
 		},
 	}
-	c.settleFlags(cmd, &o)
+	c.settleFlags(cmd, &o, &f)
 	cmd.Flags().BoolVar(&o.Applied, "applied", false, "the step's effect has happened")
 	cmd.Flags().BoolVar(&failed, "not-applied", false, "the step had no effect")
 	cmd.Flags().StringVar(&output, "output-json", "", "with --applied, what the step would have returned: JSON, @FILE, or -")

@@ -38,6 +38,7 @@ said below it.`,
 		},
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "inputs, outputs and stacks in full")
+	c.utcFlag(cmd)
 	c.outputFlag(cmd)
 	return cmd
 }
@@ -58,9 +59,9 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 	pairs := []string{
 		"run", c.style.Bold(render.Clean(r.ID)), "workflow", render.Clean(r.Workflow) + " " + c.style.Faint(r.Version),
 		"status", status, "error", render.Shorten(render.Clean(r.Error), width),
-		"started", c.ago(r.Created), "ended", c.ended(r.Run),
+		"started", c.when(r.Created), "ended", c.ended(r.Run),
 		"key", keyText(r.Run), "tags", strings.Join(tags, " "),
-		"retry of", render.Clean(r.RetryOf), "deadline", c.agoPtr(r.Deadline),
+		"retry of", render.Clean(r.RetryOf), "deadline", c.whenPtr(r.Deadline),
 		"input", inline(r.Input, width), "output", inline(r.Output, width),
 	}
 	if r.Decision != "" {
@@ -74,7 +75,7 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 	}
 	c.pairs(c.out, pairs...)
 	fmt.Fprintln(c.out)
-	for _, line := range render.Graph(c.stepNodes(r.Steps, full)) {
+	for _, line := range render.Graph(c.stepNodes(&r, full)) {
 		fmt.Fprintln(c.out, line)
 	}
 	c.adviseStalled(r)
@@ -92,17 +93,18 @@ func (c *cli) ended(r rest.Run) string {
 	if r.Ended == nil {
 		return ""
 	}
-	return c.ago(*r.Ended) + ", after " + render.Duration(r.Ended.Sub(r.Created))
+	return c.when(*r.Ended) + ", after " + render.Duration(r.Ended.Sub(r.Created))
 }
 
-func (c *cli) agoPtr(t *time.Time) string {
+func (c *cli) whenPtr(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return c.ago(*t)
+	return c.when(*t)
 }
 
-func (c *cli) stepNodes(steps []rest.Step, full bool) []render.Node {
+func (c *cli) stepNodes(r *rest.RunDetail, full bool) []render.Node {
+	steps := r.Steps
 	index := map[string]int{}
 	for i, s := range steps {
 		index[s.Name] = i
@@ -112,7 +114,7 @@ func (c *cli) stepNodes(steps []rest.Step, full bool) []render.Node {
 		n := render.Node{
 			Symbol: render.Symbol(s.State),
 			Paint:  func(text string) string { return c.style.State(s.State, text) },
-			Cells:  []string{render.Clean(s.Name), s.State, attemptsText(s), c.tookText(s), render.Clean(s.Worker)},
+			Cells:  []string{render.Clean(s.Name), stateText(r, s), attemptsText(s), c.tookText(s), render.Clean(s.Worker)},
 			Notes:  c.stepNotes(s, full),
 			PaintCell: func(column int, text string) string {
 				switch column {
@@ -135,6 +137,15 @@ func (c *cli) stepNodes(steps []rest.Step, full bool) []render.Node {
 		nodes[i] = n
 	}
 	return nodes
+}
+
+// stateText is a step's state. What was never begun is pending only as long as
+// it may yet be.
+func stateText(r *rest.RunDetail, s rest.Step) string {
+	if s.State == "pending" && client.Ended(r.Status) {
+		return "not run"
+	}
+	return s.State
 }
 
 func attemptsText(s rest.Step) string {
@@ -216,7 +227,7 @@ func (c *cli) runHistory() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "history ID",
 		Short:   "Explain what happened to a run, event by event",
-		Long:    "Prints a run's history: every fact in the order in which it became durable, in words, with the time since the run started.",
+		Long:    "Prints a run's history: every fact in the order in which it became durable, in words, with the time, and how long that was after the start.",
 		Example: "  orchestrator run history order-1042\n  orchestrator run history order-1042 -o json | jq '.events[] | select(.step == \"pay\")'",
 		Args:    args("ID"),
 		RunE: func(cmd *cobra.Command, given []string) error {
@@ -231,6 +242,7 @@ func (c *cli) runHistory() *cobra.Command {
 			return c.print(rest.EventList{Events: events}, func() error { c.showHistory(events); return nil })
 		},
 	}
+	c.utcFlag(cmd)
 	c.outputFlag(cmd)
 	return cmd
 }
@@ -240,13 +252,13 @@ func (c *cli) showHistory(events []rest.Event) {
 		return
 	}
 	first := events[0].At
-	fmt.Fprintln(c.out, c.style.Faint("started "+first.Local().Format("2006-01-02 15:04:05.000 MST")))
+	fmt.Fprintln(c.out, c.style.Faint("times are in "+c.clock(first, "MST (-07:00)")))
 	width := 0
 	for _, e := range events {
 		width = max(width, len("+"+render.Duration(e.At.Sub(first))))
 	}
 	for _, e := range events {
-		at := fmt.Sprintf("%*s", width, "+"+render.Duration(e.At.Sub(first)))
+		at := c.clock(e.At, clockLayout) + fmt.Sprintf("  %*s", width, "+"+render.Duration(e.At.Sub(first)))
 		text := e.Text
 		if text == "" {
 			text = strings.TrimSpace(e.Kind + " " + e.Step)

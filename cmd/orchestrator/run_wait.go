@@ -24,6 +24,30 @@ func (f *waitFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.pastStall, "past-stall", false, "go on waiting while the run is stalled")
 }
 
+// waitOption is --wait with its flags, of commands that give an order to a run.
+type waitOption struct {
+	wait bool
+	waitFlags
+}
+
+func (f *waitOption) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until the run has ended or stalled; exit status 3 unless it succeeded or committed")
+	f.waitFlags.add(cmd)
+}
+
+// check refuses the flags of a wait where there is none.
+func (f *waitOption) check() error {
+	switch {
+	case f.wait:
+		return nil
+	case f.timeout != 0:
+		return usage("--timeout bounds a wait: add --wait")
+	case f.pastStall:
+		return usage("--past-stall is about a wait: add --wait")
+	}
+	return nil
+}
+
 func (c *cli) runWait() *cobra.Command {
 	var f waitFlags
 	cmd := &cobra.Command{

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"testing"
 	"time"
+	_ "time/tzdata" // for scripts that look at zones
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -51,6 +52,7 @@ func cmdPlain(ts *testscript.TestScript, _ bool, args []string) {
 		{`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`, "UUID"},
 		{`\b[0-9a-f]{32}\b`, "VERSION"},
 		{`\bshop-1-[0-9a-f]{8}\b`, "WORKER"},
+		{`20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}( [A-Z0-9+-]+)?`, "CLOCK"},
 		{`\bnow\b|([0-9.]+(ms|µs|s|m|h))+ ago`, "AGO"},
 		{`([0-9.]+(ms|µs|s))+`, "TIME"},
 		{` +\n`, "\n"},

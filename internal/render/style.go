@@ -50,7 +50,7 @@ func (s Style) State(state, text string) string {
 		return s.paint(yellow, text)
 	case "running":
 		return s.paint(cyan, text)
-	case "pending", "waiting", "skipped":
+	case "pending", "not run", "waiting", "skipped":
 		return s.paint(faint, text)
 	}
 	return text
