@@ -24,6 +24,7 @@ type MySQLServer struct {
 
 	node   serverNode
 	bin    string
+	extra  []string
 	reaper *reaper
 	server *process
 }
@@ -33,6 +34,8 @@ type MySQLConfig struct {
 	// Dir is where the server keeps everything. Empty is a new temporary
 	// directory, which Close removes.
 	Dir string
+	// Options are added to the server's command line, as "--name=value".
+	Options []string
 	// Detached leaves the server running when this process ends.
 	Detached bool
 }
@@ -52,7 +55,7 @@ func StartMySQL(ctx context.Context, cfg MySQLConfig) (*MySQLServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &MySQLServer{node: serverNode{Dir: dir}, bin: bin}
+	s := &MySQLServer{node: serverNode{Dir: dir}, bin: bin, extra: cfg.Options}
 	if !cfg.Detached {
 		if s.reaper, err = newReaper(dir); err != nil {
 			return nil, err
@@ -118,6 +121,7 @@ func (s *MySQLServer) Start(ctx context.Context) error {
 	args := append([]string{"--no-defaults"}, s.options()...)
 	args = append(args, "--port="+strconv.Itoa(s.node.Port), "--bind-address=127.0.0.1", "--socket=socket",
 		"--skip-name-resolve", "--max-connections=300", "--performance-schema=OFF", "--init-file="+s.initFile())
+	args = append(args, s.extra...)
 	cmd := exec.Command(filepath.Join(s.bin, "mariadbd"), args...)
 	cmd.Dir = s.node.Dir
 	p, err := start(cmd, logfile, s.reaper)

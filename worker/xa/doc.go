@@ -9,7 +9,7 @@
 // Prepare takes a connection of its own and, on it, a lock of the session under
 // the branch's name, so that duplicates wait for each other. It notes run and
 // step in the table of votes, begins a transaction, runs the handler, writes the
-// branch's row, and says PREPARE TRANSACTION: from then on the database holds
+// branch's row, and has the database prepare: from then on the database holds
 // the branch through every crash, whoever dies. Last it writes the vote beside
 // the note, and only then answers it. A duplicate answers the vote that is
 // written. A branch that was prepared but whose vote was not written was never
@@ -27,9 +27,9 @@
 // A participant that is alone in its run has no prepare: its commit finds no note
 // and runs the handler, in one transaction with the row.
 //
-// The name of a branch (the gid) is the namespace and a hash of the database's
-// name, the run and the step; it has at most 64 bytes. It does not contain the
-// generation: phase two has generations of its own.
+// The name of a branch (the gid) is the namespace, a hash of the database's name,
+// and one of the run and the step; it has at most 64 bytes, as XA asks for. It
+// does not contain the generation: phase two has generations of its own.
 //
 // # What it costs, and where it ends
 //
@@ -60,4 +60,36 @@
 // superuser) end a branch. A pooler between worker and server has to work by
 // session, not by transaction. A transaction that has used temporary tables,
 // LISTEN, NOTIFY or a cursor WITH HOLD cannot be prepared.
+//
+// # MariaDB and MySQL
+//
+// The same with XA START, XA END, XA PREPARE, XA COMMIT and XA ROLLBACK, and
+// with GET_LOCK. What differs:
+//
+// From XA START on a session serves nothing but its branch, and after XA PREPARE
+// nobody else can end the branch until the session is over. So the branch's
+// connection is closed once the vote is written, by another connection, before
+// the vote is answered. Each prepare opens a connection; a limit of
+// connections must be 2 at least. A branch whose session ends before XA PREPARE
+// is rolled back; after it, it is kept, by MariaDB from 10.5 on, also over a crash of the
+// server.
+//
+// COMMIT, ROLLBACK and whatever implies one (CREATE TABLE, TRUNCATE) fail inside
+// of a branch. A statement that fails is undone, and nothing else: a handler that
+// passes over the error votes yes for the rest. Only a deadlock dooms the whole
+// branch. Tables of other engines than InnoDB take no part.
+//
+// A handler votes read-only if it has changed no row. SELECT ... FOR UPDATE
+// changes none: its locks end with the vote, before the other participants have
+// voted. (On PostgreSQL it counts as a change.) MySQL does not tell, so that there
+// every vote is a yes.
+//
+// Waits for locks are counted in seconds: the lock timeout is rounded up to the
+// next one.
+//
+// [New] refuses servers that would not keep what they have prepared
+// (innodb_flush_log_at_trx_commit other than 1, MariaDB before 10.5), a Galera
+// cluster, which knows no XA, and connections without autocommit. On MySQL the user needs XA_RECOVER_ADMIN.
+// XA RECOVER shows neither when a branch was prepared nor by whom; both is in the
+// table of votes. A proxy between worker and server has to work by session.
 package xa

@@ -14,7 +14,6 @@ import (
 	"github.com/ringmaster-dev/ringmaster/broker/memory"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine"
-	"github.com/ringmaster-dev/ringmaster/internal/testenv"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 	"github.com/ringmaster-dev/ringmaster/worker"
@@ -192,7 +191,7 @@ func (b *bank) total() (n int) {
 // T1, T4, T11: money moves between two databases or does not, and a participant
 // that only reads is there for free.
 func TestMoneyMovesBetweenTwoDatabasesOrNotAtAll(t *testing.T) {
-	from, to := newBank(t, testenv.Postgres(t), xa.Options{}), newBank(t, testenv.Postgres(t), xa.Options{})
+	from, to := newBank(t, postgres, xa.Options{}), newBank(t, postgres, xa.Options{})
 	s := newSystem(t)
 	s.worker(from.p, to.p)
 	d := s.wait(s.start("transfer", movement{1, 2, 30}))
@@ -223,8 +222,8 @@ func TestMoneyMovesBetweenTwoDatabasesOrNotAtAll(t *testing.T) {
 // middle of them, and with somebody who recovers all the while: every run ends,
 // and the money is all there.
 func TestT5TransfersSurviveCrashesOfTheDatabase(t *testing.T) {
-	from := newBank(t, private(t, nil).URL, xa.Options{LockTimeout: 50 * time.Millisecond})
-	to := newBank(t, testenv.Postgres(t), xa.Options{LockTimeout: 50 * time.Millisecond})
+	from := bankAt(t, postgres, private(t, nil).URL, 0, xa.Options{LockTimeout: 50 * time.Millisecond})
+	to := newBank(t, postgres, xa.Options{LockTimeout: 50 * time.Millisecond})
 	for _, b := range []*bank{from, to} {
 		b.db.MustExec(`INSERT INTO accounts SELECT id, 10 FROM generate_series(10, 19) AS id`)
 	}

@@ -23,7 +23,7 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 		return nil, failure("committing", err)
 	}
 	if at.prepared {
-		gone, err := b.end(ctx, b.db, `COMMIT PREPARED`, CodeCommit)
+		gone, err := b.end(ctx, b.db, true, CodeCommit)
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +42,7 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 	}
 	switch {
 	case at.prepared:
-		if gone, err := s.end(ctx, s.conn, `COMMIT PREPARED`, CodeCommit); err != nil {
+		if gone, err := s.end(ctx, s.conn, true, CodeCommit); err != nil {
 			return nil, err
 		} else if gone {
 			return nil, worker.Retryable(CodeBusy, fmt.Errorf("xa: branch %s was ended by another session", b.gid))
@@ -68,14 +68,8 @@ func (b *branch) closed(ctx context.Context, e sqlx.ExecerContext) []byte {
 
 // commitAlone is the one phase of a participant that is alone.
 func (s *session) commitAlone(ctx context.Context, fn Func) ([]byte, error) {
-	if err := s.begin(ctx); err != nil {
-		return nil, failure("beginning a transaction", err)
-	}
-	out, err := s.call(ctx, fn)
+	out, _, err := s.perform(ctx, fn)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := s.written(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.prove(ctx); err != nil {
@@ -84,11 +78,8 @@ func (s *session) commitAlone(ctx context.Context, fn Func) ([]byte, error) {
 	if err := s.note(ctx, s.conn, alone, out); err != nil {
 		return nil, failure("committing", err)
 	}
-	if _, err := s.conn.ExecContext(ctx, `COMMIT`); err != nil {
-		if sqlState(err) != "" {
-			return nil, failure("committing", err)
-		}
-		return nil, worker.Unknown(CodeCommit, fmt.Errorf("xa: committing: %w", err))
+	if err := s.server.commit(ctx, s.conn, s.gid); err != nil {
+		return nil, s.ending("committing", CodeCommit, err)
 	}
 	s.open = false
 	return out, nil
@@ -114,7 +105,7 @@ func (p *Participant) Abort(ctx context.Context) error {
 	}
 	switch {
 	case at.prepared:
-		gone, err := s.end(ctx, s.conn, `ROLLBACK PREPARED`, CodeAbort)
+		gone, err := s.end(ctx, s.conn, false, CodeAbort)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func killChild(t *testing.T, dsn, mode, says string) {
 // T7: the vote survives its worker, which had not answered.
 func TestT7AWorkerKilledBeforeItsAnswerHasVoted(t *testing.T) {
 	dsn := testenv.Postgres(t)
-	b := newBank(t, dsn, xa.Options{})
+	b := bankAt(t, postgres, dsn, 0, xa.Options{})
 	killChild(t, dsn, "voted", "prepared <nil>")
 	b.expect(100, 1)
 	answered(t, b.prepare("r", 2, add(-10)), succeeded, "", `{"attempt":1}`)
@@ -78,7 +78,7 @@ func TestT7AWorkerKilledBeforeItsAnswerHasVoted(t *testing.T) {
 
 func TestAWorkerKilledInItsHandlerLeavesNothing(t *testing.T) {
 	dsn := testenv.Postgres(t)
-	b := newBank(t, dsn, xa.Options{})
+	b := bankAt(t, postgres, dsn, 0, xa.Options{})
 	killChild(t, dsn, "handler", "inside <nil>")
 	answered(t, b.prepare("r", 2, add(-10)), succeeded, "", `{"attempt":2}`)
 	answered(t, b.abort("r"), succeeded, "", "")
@@ -88,7 +88,7 @@ func TestAWorkerKilledInItsHandlerLeavesNothing(t *testing.T) {
 // A branch whose worker died between PREPARE TRANSACTION and its vote was never
 // answered, and is done anew.
 func TestAPreparedBranchWithoutAVoteIsDoneAnew(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
+	b := newBank(t, postgres, xa.Options{})
 	// The vote's statement waits for this lock, until its context ends.
 	block, err := b.db.Beginx()
 	if err != nil {
@@ -146,7 +146,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 // it is back, and ends as decided. (A backend that is killed takes all of the
 // server with it: the postmaster starts it again, and it replays its log.)
 func TestT7VotesSurviveACrashOfTheDatabase(t *testing.T) {
-	b := newBank(t, private(t, nil).URL, xa.Options{})
+	b := bankAt(t, postgres, private(t, nil).URL, 0, xa.Options{})
 	answered(t, b.prepare("yes", 1, add(-10)), succeeded, "", `{"attempt":1}`)
 	answered(t, b.prepare("no", 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
 		_, err := tx.ExecContext(ctx, `UPDATE accounts SET balance = 1 WHERE id = 2`)

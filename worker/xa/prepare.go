@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
@@ -30,15 +32,16 @@ func (p *Participant) Prepare(ctx context.Context, fn Func) ([]byte, error) {
 	if out, answered, err := s.answer(at); answered {
 		return out, err
 	}
+	// From here on no earlier attempt can settle its vote.
+	if err := s.note(ctx, s.conn, noted, nil); err != nil {
+		return nil, failure("preparing", err)
+	}
 	if at.prepared {
 		// Prepared by an attempt that ended before it wrote its vote, and so
 		// before it answered. Nobody relies on it.
-		if _, err := s.end(ctx, s.conn, `ROLLBACK PREPARED`, CodePrepare); err != nil {
+		if _, err := s.end(ctx, s.conn, false, CodePrepare); err != nil {
 			return nil, err
 		}
-	}
-	if err := s.note(ctx, s.conn, noted, nil); err != nil {
-		return nil, failure("preparing", err)
 	}
 	return s.prepare(ctx, fn)
 }
@@ -69,14 +72,7 @@ func (b *branch) answer(at standing) (out []byte, answered bool, err error) {
 
 // prepare runs fn, prepares, and writes the vote.
 func (s *session) prepare(ctx context.Context, fn Func) ([]byte, error) {
-	if err := s.begin(ctx); err != nil {
-		return nil, failure("beginning the branch", err)
-	}
-	out, err := s.call(ctx, fn)
-	if err != nil {
-		return nil, err
-	}
-	written, err := s.written(ctx)
+	out, written, err := s.perform(ctx, fn)
 	if err != nil {
 		return nil, err
 	}
@@ -88,14 +84,15 @@ func (s *session) prepare(ctx context.Context, fn Func) ([]byte, error) {
 	}
 	// From here on the outcome is unknown until it is known. An attempt that
 	// finds the branch without a vote begins anew.
-	if _, err := s.conn.ExecContext(ctx, `PREPARE TRANSACTION '`+s.gid+`'`); err != nil {
-		if sqlState(err) != "" {
-			return nil, failure("preparing the branch", err) // the server has rolled back
-		}
-		return nil, worker.Unknown(CodePrepare, fmt.Errorf("xa: preparing the branch: %w", err))
+	if err := s.server.prepare(ctx, s.conn, s.gid); err != nil {
+		return nil, s.ending("preparing the branch", CodePrepare, err)
 	}
 	s.open = false
-	res, err := s.conn.ExecContext(ctx, s.sql.settle, s.gid, voted, out)
+	var e sqlx.ExecerContext = s.conn
+	if s.server.bound() {
+		e = s.db
+	}
+	res, err := e.ExecContext(ctx, s.sql.settle, out, s.gid, s.token)
 	if err != nil {
 		return nil, worker.Unknown(CodePrepare, fmt.Errorf("xa: writing the vote: %w", err))
 	}
@@ -109,7 +106,10 @@ func (s *session) prepare(ctx context.Context, fn Func) ([]byte, error) {
 // withdraw ends a transaction that has written nothing. What it read is checked
 // by its commit, where its isolation asks for that.
 func (s *session) withdraw(ctx context.Context, out []byte) error {
-	if _, err := s.conn.ExecContext(ctx, `COMMIT`); err != nil {
+	if err := s.server.commit(ctx, s.conn, s.gid); err != nil {
+		if errors.Is(err, errLost) {
+			return s.ending("voting", CodeTxLost, err)
+		}
 		return failure("ending a branch that has written nothing", err)
 	}
 	s.open = false

@@ -1,10 +1,14 @@
 package xa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/worker"
@@ -26,7 +30,9 @@ type Branch struct {
 	// Run and Step are empty if the database has no note of the branch: then it
 	// has been removed by hand, and an operator has to know what to do.
 	Run, Step string
-	// Prepared is when it was, by the database's clock.
+	// Prepared is when it was, by the database's clock. MySQL does not know; there
+	// it is when the first attempt began, by the worker's clock, and zero for a
+	// branch without a note.
 	Prepared time.Time
 	// Voted is false for a branch whose vote was never answered.
 	Voted bool
@@ -35,11 +41,62 @@ type Branch struct {
 // InDoubt lists the branches of the participant's namespace and database that
 // are prepared, the oldest first.
 func (p *Participant) InDoubt(ctx context.Context) ([]Branch, error) {
-	var all []Branch
-	if err := p.db.SelectContext(ctx, &all, p.sql.inDoubt, p.opts.Namespace+"-"); err != nil {
+	found, err := p.server.list(ctx, p.db, p.prefix)
+	if err != nil {
 		return nil, fmt.Errorf("xa: listing the prepared branches: %w", err)
 	}
+	votes, err := p.votes(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	var all []Branch
+	for _, l := range found {
+		v := votes[l.GID]
+		br := Branch{GID: l.GID, Run: v.RunID, Step: v.Step, Prepared: l.Prepared, Voted: v.State == voted}
+		if br.Prepared.IsZero() && v.CreatedAt != 0 {
+			br.Prepared = time.UnixMilli(v.CreatedAt)
+		}
+		all = append(all, br)
+	}
+	slices.SortStableFunc(all, func(a, b Branch) int {
+		if a.Prepared.IsZero() != b.Prepared.IsZero() { // of unknown age: last
+			return cmp.Compare(b.Prepared.Unix(), a.Prepared.Unix())
+		}
+		return a.Prepared.Compare(b.Prepared)
+	})
 	return all, nil
+}
+
+// noteRow is what is noted of a branch.
+type noteRow struct {
+	GID       string `db:"gid"`
+	RunID     string `db:"run_id"`
+	Step      string `db:"step"`
+	State     string `db:"state"`
+	CreatedAt int64  `db:"created_at"`
+}
+
+// votes reads what is noted of branches.
+func (p *Participant) votes(ctx context.Context, of []listed) (map[string]noteRow, error) {
+	votes := map[string]noteRow{}
+	for some := range slices.Chunk(of, 500) {
+		var gids []string
+		for _, l := range some {
+			gids = append(gids, l.GID)
+		}
+		query, args, err := sqlx.In(p.sql.votes, gids)
+		if err != nil {
+			return nil, err
+		}
+		var rows []noteRow
+		if err := p.db.SelectContext(ctx, &rows, p.db.Rebind(query), args...); err != nil {
+			return nil, fmt.Errorf("xa: reading the votes of the prepared branches: %w", err)
+		}
+		for _, r := range rows {
+			votes[r.GID] = r
+		}
+	}
+	return votes, nil
 }
 
 // Recovered counts what [Participant.Recover] did.
@@ -124,6 +181,10 @@ func (p *Participant) Cleanup(ctx context.Context, horizon time.Duration) (int, 
 	now := time.Now()
 	before := now.Add(-horizon).UnixMilli()
 	removed := 0
+	prepared, err := p.prepared(ctx)
+	if err != nil {
+		return 0, err
+	}
 	var last agedVote
 	for {
 		var batch []agedVote
@@ -143,6 +204,9 @@ func (p *Participant) Cleanup(ctx context.Context, horizon time.Duration) (int, 
 			return removed, err
 		}
 		for _, r := range batch {
+			if prepared[r.GID] {
+				continue
+			}
 			if at, ok := ended[r.RunID]; p.opts.Ended != nil && (!ok || at.UnixMilli() >= before) {
 				continue
 			}
@@ -152,6 +216,20 @@ func (p *Participant) Cleanup(ctx context.Context, horizon time.Duration) (int, 
 			removed++
 		}
 	}
+}
+
+// prepared are the names of the prepared branches. A vote that is old does not
+// begin anew: its tasks have expired.
+func (p *Participant) prepared(ctx context.Context) (map[string]bool, error) {
+	found, err := p.server.list(ctx, p.db, p.prefix)
+	if err != nil {
+		return nil, fmt.Errorf("xa: listing the prepared branches: %w", err)
+	}
+	names := map[string]bool{}
+	for _, l := range found {
+		names[l.GID] = true
+	}
+	return names, nil
 }
 
 func (p *Participant) ended(ctx context.Context, runs []string) (map[string]time.Time, error) {

@@ -6,7 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strings"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -28,8 +28,9 @@ const (
 // branch is one task's view of its branch.
 type branch struct {
 	*Participant
-	info worker.TaskInfo
-	gid  string
+	info  worker.TaskInfo
+	gid   string
+	token int64 // of the note written last
 }
 
 func (p *Participant) branch(ctx context.Context) (*branch, error) {
@@ -37,7 +38,7 @@ func (p *Participant) branch(ctx context.Context) (*branch, error) {
 	if info.RunID == "" {
 		return nil, worker.Final(CodeNoTask, errors.New("xa: the context belongs to no task"))
 	}
-	return &branch{p, info, p.GID(info.RunID, info.Step)}, nil
+	return &branch{Participant: p, info: info, gid: p.GID(info.RunID, info.Step)}, nil
 }
 
 // standing is what the database knows of a branch.
@@ -45,6 +46,7 @@ type standing struct {
 	prepared   bool // it is prepared
 	applied    bool // its row is there: it was committed
 	known      bool // there is a vote, or a note of one to come
+	Token      int64
 	Generation int64
 	State      string
 	Result     []byte
@@ -53,9 +55,7 @@ type standing struct {
 // look reads the standing. Whether the branch is prepared comes first: one that
 // is being committed shows its row before it ceases to be prepared.
 func (b *branch) look(ctx context.Context, q sqlx.QueryerContext) (s standing, err error) {
-	err = sqlx.GetContext(ctx, q, &s.prepared,
-		`SELECT EXISTS (SELECT 1 FROM pg_prepared_xacts WHERE gid = $1 AND database = current_database())`, b.gid)
-	if err != nil {
+	if s.prepared, err = b.server.prepared(ctx, q, b.gid); err != nil {
 		return s, fmt.Errorf("looking for the branch: %w", err)
 	}
 	if err := sqlx.GetContext(ctx, q, &s.applied, b.sql.row, b.gid); err != nil {
@@ -71,13 +71,15 @@ func (b *branch) look(ctx context.Context, q sqlx.QueryerContext) (s standing, e
 	return s, nil
 }
 
-// note writes the branch's vote.
-func (b *branch) note(ctx context.Context, q sqlx.ExecerContext, state string, result []byte) error {
+// note writes the branch's vote, and with it a token, so that a vote noted
+// before is not settled any more.
+func (b *branch) note(ctx context.Context, e sqlx.ExecerContext, state string, result []byte) error {
 	var notAfter int64
 	if !b.info.NotAfter.IsZero() {
 		notAfter = b.info.NotAfter.UnixMilli()
 	}
-	_, err := q.ExecContext(ctx, b.sql.note, b.gid, b.info.RunID, b.info.Step, int64(b.info.Generation), state, result,
+	b.token = rand.Int64()
+	_, err := e.ExecContext(ctx, b.sql.note, b.gid, b.info.RunID, b.info.Step, int64(b.info.Generation), b.token, state, result,
 		time.Now().UnixMilli(), notAfter)
 	if err != nil {
 		return fmt.Errorf("noting the branch as %s: %w", state, err)
@@ -92,30 +94,47 @@ type session struct {
 	conn   *sqlx.Conn
 	locked bool
 	open   bool // in a transaction
+	spent  bool // to be closed
+	mark   int64
 }
 
 // session takes a connection and the branch's lock.
 func (b *branch) session(ctx context.Context) (*session, error) {
+	if b.slots != nil {
+		select {
+		case b.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, failure("waiting for a connection", ctx.Err())
+		}
+	}
 	conn, err := b.db.Connx(ctx)
 	if err != nil {
+		b.leave()
 		return nil, failure("taking a connection", err)
 	}
 	s := &session{branch: b, conn: conn}
 	// Before the answer is known the lock counts as held.
 	s.locked = true
-	_, err = conn.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, true), pg_advisory_lock($2)`,
-		millis(b.opts.LockTimeout), lockKey(b.gid))
-	if err == nil {
+	err = b.server.lock(ctx, conn, b.gid, b.opts.LockTimeout)
+	switch {
+	case err == nil:
 		return s, nil
-	}
-	if sqlState(err) == stateLockTimeout {
+	case errors.Is(err, errBusy):
 		s.locked = false
-		s.close(ctx)
-		return nil, worker.NoEffect(worker.Retryable(CodeBusy,
+		err = worker.NoEffect(worker.Retryable(CodeBusy,
 			fmt.Errorf("xa: another attempt has been at branch %s for %v: %w", b.gid, b.opts.LockTimeout, err)))
+	default:
+		err = failure("locking the branch", err)
 	}
 	s.close(ctx)
-	return nil, failure("locking the branch", err)
+	return nil, err
+}
+
+// leave gives the session's slot to another.
+func (b *branch) leave() {
+	if b.slots != nil {
+		<-b.slots
+	}
 }
 
 // close gives the connection back as it was; one that cannot be brought into
@@ -123,59 +142,63 @@ func (b *branch) session(ctx context.Context) (*session, error) {
 func (s *session) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.SettleTimeout)
 	defer cancel()
-	sound := true
+	var err error
 	if s.open {
-		_, err := s.conn.ExecContext(ctx, `ROLLBACK`)
-		sound = err == nil
+		err = s.server.rollback(ctx, s.conn, s.gid)
 	}
-	if s.locked && sound {
-		err := s.conn.GetContext(ctx, &sound, `SELECT pg_advisory_unlock($1)`, lockKey(s.gid))
-		sound = sound && err == nil
+	if s.locked && err == nil && !s.spent {
+		err = s.server.unlock(ctx, s.conn, s.gid)
 	}
-	if !sound {
+	if err != nil || s.spent {
 		_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // closes it
 	}
 	_ = s.conn.Close()
+	s.leave()
 }
 
 // begin begins a transaction. One whose worker has gone silent ends a little
 // after the task's time.
-func (s *session) begin(ctx context.Context) error {
-	s.open = true
-	begin := `BEGIN`
-	if level := s.opts.Isolation; level != sql.LevelDefault {
-		begin += ` ISOLATION LEVEL ` + strings.ToUpper(level.String())
-	}
-	if _, err := s.conn.ExecContext(ctx, begin); err != nil {
-		return err
-	}
-	var idle time.Duration
+func (s *session) begin(ctx context.Context) (err error) {
+	t := terms{isolation: s.opts.Isolation, lockTimeout: s.opts.LockTimeout}
 	if d, ok := ctx.Deadline(); ok {
-		idle = max(time.Until(d), 0) + s.opts.SettleTimeout
+		t.idle = max(time.Until(d), 0) + s.opts.SettleTimeout
 	}
-	_, err := s.conn.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, true),
-		set_config('idle_in_transaction_session_timeout', $2, true), set_config('synchronous_commit',
-		CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'local' ELSE current_setting('synchronous_commit') END, true),
-		set_config('ringmaster.branch', $3, true)`,
-		millis(s.opts.LockTimeout), millis(idle), s.gid)
-	return err
+	s.open, s.spent = true, s.server.bound()
+	if s.mark, err = s.server.begin(ctx, s.conn, s.gid, t); errors.Is(err, errBusy) {
+		return worker.NoEffect(worker.Retryable(CodeBusy, fmt.Errorf("xa: beginning branch %s: %w", s.gid, err)))
+	}
+	if err != nil {
+		return failure("beginning the branch", err)
+	}
+	return nil
 }
 
-// written tells whether the transaction has written anything. It fails if the
-// handler has ended the transaction, which takes the transaction's settings
-// with it.
-func (s *session) written(ctx context.Context) (bool, error) {
-	var now struct{ Same, Written bool }
-	err := s.conn.GetContext(ctx, &now, `SELECT COALESCE(current_setting('ringmaster.branch', true), '') = $1 AS same,
-		txid_current_if_assigned() IS NOT NULL AS written`, s.gid)
-	switch {
-	case err != nil:
-		return false, failure("asking what was written", err)
-	case !now.Same:
-		return false, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeTxLost,
-			Err: fmt.Errorf("xa: the handler of branch %s has ended the transaction itself", s.gid)}
+// perform begins the branch, runs fn in it, and tells whether it has written
+// anything.
+func (s *session) perform(ctx context.Context, fn Func) (out []byte, written bool, err error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, false, err
 	}
-	return now.Written, nil
+	if out, err = s.call(ctx, fn); err != nil {
+		return nil, false, err
+	}
+	written, err = s.server.written(ctx, s.conn, s.gid, s.mark)
+	if err != nil {
+		return nil, false, s.ending("asking what was written", CodeTxLost, err)
+	}
+	return out, written, nil
+}
+
+// ending is the error of what ends a transaction: without effect if the server
+// has said so, or else unknown.
+func (s *session) ending(doing, code string, err error) error {
+	switch {
+	case errors.Is(err, errLost):
+		return &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeTxLost, Err: fmt.Errorf("xa: branch %s: %w", s.gid, err)}
+	case s.server.refused(err):
+		return failure(doing, err)
+	}
+	return worker.Unknown(code, fmt.Errorf("xa: %s: %w", doing, err))
 }
 
 // call runs the handler in the transaction. Its errors have had no effect, as
@@ -201,7 +224,7 @@ func (s *session) call(ctx context.Context, fn Func) (out []byte, err error) {
 		if stated.Outcome == protocol.OutcomeUnknown {
 			return nil, err
 		}
-	case sqlState(err) == stateLockTimeout:
+	case s.server.timedOut(err):
 		err = worker.Retryable(CodeLockTimeout, err)
 	}
 	return nil, worker.NoEffect(err)
@@ -214,27 +237,21 @@ func (s *session) prove(ctx context.Context) error {
 }
 
 // end ends a branch that is prepared; gone if there is none of that name.
-func (b *branch) end(ctx context.Context, e sqlx.ExecerContext, command, code string) (gone bool, err error) {
-	_, err = e.ExecContext(ctx, command+` '`+b.gid+`'`)
-	switch sqlState(err) {
-	case stateNoSuchObject:
+func (b *branch) end(ctx context.Context, e executor, commit bool, code string) (gone bool, err error) {
+	doing := "rolling back"
+	if commit {
+		doing = "committing"
+	}
+	err = b.server.finish(ctx, e, b.gid, commit, b.opts.LockTimeout)
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.Is(err, errGone):
 		return true, nil
-	case stateBusy:
-		return false, worker.Retryable(CodeBusy, fmt.Errorf("xa: %s: %w", command, err))
+	case errors.Is(err, errBusy):
+		return false, worker.Retryable(CodeBusy, fmt.Errorf("xa: %s branch %s: %w", doing, b.gid, err))
 	}
-	if err != nil {
-		return false, worker.Unknown(code, fmt.Errorf("xa: %s of branch %s: %w", command, b.gid, err))
-	}
-	return false, nil
-}
-
-// millis is a duration in the unit of PostgreSQL's settings, at least 1 unless
-// it is 0, which is no bound.
-func millis(d time.Duration) string {
-	if d > 0 {
-		d = max(d, time.Millisecond)
-	}
-	return fmt.Sprint(d.Milliseconds())
+	return false, worker.Unknown(code, fmt.Errorf("xa: %s branch %s: %w", doing, b.gid, err))
 }
 
 // failure is an error of the database with which nothing was left behind.

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/base32"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -18,20 +17,6 @@ import (
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
-// Dialect names the kind of database. The zero value is none.
-type Dialect int
-
-// Postgres is PostgreSQL 10 or later, through any driver whose errors have a
-// method SQLState, as those of pgx and of lib/pq do.
-const Postgres Dialect = 1
-
-func (d Dialect) String() string {
-	if d == Postgres {
-		return "PostgreSQL"
-	}
-	return fmt.Sprintf("dialect(%d)", int(d))
-}
-
 // Codes of the results that this package itself decides on.
 const (
 	CodeSuspended         = "suspended"          // a prepare whose abort came first
@@ -42,7 +27,7 @@ const (
 	CodeBusy              = "busy"               // another attempt is at the branch for longer than the lock timeout
 	CodeLockTimeout       = "lock_timeout"       // the handler waited for a lock for longer than that
 	CodeDatabase          = "database"           // the database failed; rolled back
-	CodePrepare           = "prepare_unknown"    // the answer to PREPARE TRANSACTION was lost
+	CodePrepare           = "prepare_unknown"    // the answer to a prepare was lost
 	CodeCommit            = "commit_unknown"     // the answer to a commit was lost
 	CodeAbort             = "abort_unknown"      // the answer to a rollback was lost
 	CodeTxLost            = "tx_lost"            // the handler ended the transaction itself
@@ -87,8 +72,13 @@ type Options struct {
 type Participant struct {
 	db       *sqlx.DB
 	opts     Options
+	server   server
 	sql      statements
 	database string
+	prefix   string // of the names of branches
+	// slots are as many as sessions may be open, where the vote takes another
+	// connection: so there is always one for it. Nil is any number.
+	slots chan struct{}
 }
 
 // Func is a handler. It does its work through tx. What it returns is the
@@ -97,25 +87,24 @@ type Func func(ctx context.Context, tx *Tx) ([]byte, error)
 
 // New returns the participant of a database. It makes its tables if they are
 // not there. It fails, saying what to change, where the database is set up to
-// prepare nothing. Every task takes one connection of db.
+// prepare nothing or would not keep what it has prepared. Every task takes one connection of db; on MySQL a prepare takes another one for a
+// moment, so a limit (SetMaxOpenConns, to be set before) must be 2 at least.
 func New(ctx context.Context, db *sqlx.DB, d Dialect, o Options) (*Participant, error) {
-	if d != Postgres {
+	srv := d.server()
+	if srv == nil {
 		return nil, fmt.Errorf("xa: %v is not a database that can be a participant", d)
 	}
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	p := &Participant{db: db, opts: o, sql: statementsOf(o.Table)}
-	var limit int
-	if err := db.GetContext(ctx, &limit, `SELECT current_setting('max_prepared_transactions')::int`); err != nil {
-		return nil, fmt.Errorf("xa: reading max_prepared_transactions: %w", err)
+	database, err := srv.check(ctx, db)
+	if err != nil {
+		return nil, fmt.Errorf("xa: %v: %w", d, err)
 	}
-	if limit == 0 {
-		return nil, errors.New("xa: max_prepared_transactions is 0, so PostgreSQL refuses every PREPARE TRANSACTION: " +
-			"set it in postgresql.conf to as many transactions as may be prepared at a time (max_connections is a good choice), and restart the server")
-	}
-	if err := db.GetContext(ctx, &p.database, `SELECT current_database()`); err != nil {
-		return nil, fmt.Errorf("xa: reading the database's name: %w", err)
+	p := &Participant{db: db, opts: o, server: srv, sql: srv.statements(o.Table), database: database,
+		prefix: o.Namespace + "-" + hash(6, database) + "-"}
+	if n := db.Stats().MaxOpenConnections; srv.bound() && n > 0 {
+		p.slots = make(chan struct{}, n-1)
 	}
 	if err := p.createTables(ctx); err != nil {
 		return nil, fmt.Errorf("xa: making the tables of %s: %w", o.Table, err)
@@ -145,7 +134,7 @@ func (o *Options) complete() error {
 	switch o.Isolation {
 	case sql.LevelDefault, sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable:
 	default:
-		return fmt.Errorf("xa: Isolation: PostgreSQL has no level %v", o.Isolation)
+		return fmt.Errorf("xa: Isolation: level %v is not supported", o.Isolation)
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = DefaultLockTimeout
@@ -158,19 +147,17 @@ func (o *Options) complete() error {
 
 // GID is the name of the branch of a run's step in this database.
 func (p *Participant) GID(run, step string) string {
+	return p.prefix + hash(26, p.database, run, step)
+}
+
+// hash is n characters (of 5 bits) made from parts.
+func hash(n int, parts ...string) string {
 	h := sha256.New()
-	for _, part := range []string{p.database, run, step} {
+	for _, part := range parts {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		h.Write([]byte(part))
 	}
-	name := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)[:20])
-	return p.opts.Namespace + "-" + strings.ToLower(name)
-}
-
-// lockKey is the number under which the session's lock of a branch is held.
-func lockKey(gid string) int64 {
-	sum := sha256.Sum256([]byte(gid))
-	return int64(binary.BigEndian.Uint64(sum[:]))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil))[:n])
 }
 
 // Tasks are the three tasks of a participant.

@@ -3,13 +3,16 @@ package xa_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 
@@ -29,44 +32,108 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// kind is a kind of database.
+type kind struct {
+	name    string
+	driver  string
+	dialect xa.Dialect
+	dsn     func(testenv.TB) string
+	least   int // connections that a task takes at most
+}
+
+var (
+	postgres = kind{"PostgreSQL", "pgx", xa.Postgres, testenv.Postgres, 1}
+	mariadb  = kind{"MariaDB", "mysql", xa.MySQL, testenv.MySQL, 2}
+	kinds    = []kind{postgres, mariadb}
+)
+
+// each runs a test on each kind of database.
+func each(t *testing.T, test func(t *testing.T, k kind)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) { test(t, k) })
+	}
+}
+
 // bank is a database with one account and a participant.
 type bank struct {
 	t  *testing.T
 	db *sqlx.DB
 	p  *xa.Participant
+	kind
 }
 
-// newBank opens a bank at dsn, with 100 in account 1 and 0 in account 2.
-func newBank(t *testing.T, dsn string, o xa.Options) *bank {
+// newBank opens a bank of some kind, with 100 in account 1 and 0 in account 2.
+func newBank(t *testing.T, k kind, o xa.Options) *bank {
 	t.Helper()
-	db := sqlx.MustOpen("pgx", dsn)
+	return bankAt(t, k, k.dsn(t), 0, o)
+}
+
+// bankAt opens a bank at dsn, with a limit of connections.
+func bankAt(t *testing.T, k kind, dsn string, limit int, o xa.Options) *bank {
+	t.Helper()
+	db := sqlx.MustOpen(k.driver, dsn)
+	db.SetMaxOpenConns(limit)
 	t.Cleanup(func() { db.Close() })
-	p, err := xa.New(t.Context(), db, xa.Postgres, o)
+	p, err := xa.New(t.Context(), db, k.dialect, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	db.MustExec(`CREATE TABLE accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL CHECK (balance >= 0))`)
 	db.MustExec(`INSERT INTO accounts VALUES (1, 100), (2, 0)`)
-	b := &bank{t, db, p}
+	b := &bank{t, db, p, k}
 	t.Cleanup(func() { // a database with prepared branches cannot be dropped
 		for _, gid := range b.prepared() {
-			db.MustExec(`ROLLBACK PREPARED '` + gid + `'`)
+			b.rollBackByHand(gid)
 		}
 	})
 	return b
 }
 
+// prepared are the names of the branches that the database holds.
 func (b *bank) prepared() (gids []string) {
 	b.t.Helper()
-	if err := b.db.Select(&gids, `SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid`); err != nil {
+	if b.dialect == xa.Postgres {
+		if err := b.db.Select(&gids, `SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid`); err != nil {
+			b.t.Fatal(err)
+		}
+		return gids
+	}
+	rows, err := b.db.Queryx(`XA RECOVER`)
+	if err != nil {
 		b.t.Fatal(err)
+	}
+	defer rows.Close()
+	ours := strings.Split(b.p.GID("", ""), "-")[1] // the server's other databases are others'
+	for rows.Next() {
+		var format, gtrid, bqual int
+		var gid string
+		if err := rows.Scan(&format, &gtrid, &bqual, &gid); err != nil {
+			b.t.Fatal(err)
+		}
+		if strings.Contains(gid, "-"+ours+"-") {
+			gids = append(gids, gid)
+		}
 	}
 	return gids
 }
 
+// rollBackByHand rolls a branch back as an operator might.
+func (b *bank) rollBackByHand(gid string) {
+	b.t.Helper()
+	command := `ROLLBACK PREPARED`
+	if b.dialect == xa.MySQL {
+		command = `XA ROLLBACK`
+	}
+	eventually(b.t, "it is rolled back", func() bool { // a session that has just ended may still have it
+		_, err := b.db.Exec(command + ` '` + gid + `'`)
+		return err == nil
+	})
+}
+
 func (b *bank) balance(account int) (n int) {
 	b.t.Helper()
-	if err := b.db.Get(&n, `SELECT balance FROM accounts WHERE id = $1`, account); err != nil {
+	if err := b.db.Get(&n, b.db.Rebind(`SELECT balance FROM accounts WHERE id = ?`), account); err != nil {
 		b.t.Fatal(err)
 	}
 	return n
@@ -83,6 +150,31 @@ func (b *bank) expect(balance, prepared int) {
 	}
 }
 
+// prepareByHand prepares a branch of which nothing is noted.
+func (b *bank) prepareByHand(gid, stmt string) {
+	b.t.Helper()
+	begin, prepare := []string{`BEGIN`}, []string{`PREPARE TRANSACTION '` + gid + `'`}
+	if b.dialect == xa.MySQL {
+		begin, prepare = []string{`XA START '` + gid + `'`}, []string{`XA END '` + gid + `'`, `XA PREPARE '` + gid + `'`}
+	}
+	conn, err := b.db.Connx(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, stmt := range slices.Concat(begin, []string{stmt}, prepare) {
+		if _, err := conn.ExecContext(b.t.Context(), stmt); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	closeConn(conn) // MariaDB gives it up with its session
+}
+
+// closeConn ends a session.
+func closeConn(conn *sqlx.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = conn.Close()
+}
+
 // task returns the context of a task of step "debit".
 func task(ctx context.Context, run string, p protocol.Phase, attempt uint32) context.Context {
 	return worker.WithTask(ctx, worker.TaskInfo{RunID: run, Step: "debit", Phase: p, Generation: 1, Attempt: attempt})
@@ -91,7 +183,7 @@ func task(ctx context.Context, run string, p protocol.Phase, attempt uint32) con
 // add changes account 1 by some amount and answers with the attempt.
 func add(amount int) xa.Func {
 	return func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-		if _, err := tx.ExecContext(ctx, `UPDATE accounts SET balance = balance + $1 WHERE id = 1`, amount); err != nil {
+		if _, err := tx.ExecContext(ctx, tx.Rebind(`UPDATE accounts SET balance = balance + ? WHERE id = 1`), amount); err != nil {
 			return nil, err
 		}
 		return fmt.Appendf(nil, `{"attempt":%d}`, worker.TaskFrom(ctx).Attempt), nil
@@ -135,167 +227,203 @@ const (
 )
 
 func TestABranchIsCommittedOnceHoweverOftenItIsAsked(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{Isolation: sql.LevelSerializable})
-	b.db.SetMaxOpenConns(1) // no task takes more
-	answered(t, b.prepare("r", 1, add(-10)), succeeded, "", `{"attempt":1}`)
-	answered(t, b.prepare("r", 2, add(-10)), succeeded, "", `{"attempt":1}`)
-	b.expect(100, 1)
-	for range 3 {
-		answered(t, b.commit("r"), succeeded, "", "null")
+	each(t, func(t *testing.T, k kind) {
+		b := bankAt(t, k, k.dsn(t), k.least, xa.Options{Isolation: sql.LevelSerializable})
+		answered(t, b.prepare("r", 1, add(-10)), succeeded, "", `{"attempt":1}`)
+		answered(t, b.prepare("r", 2, add(-10)), succeeded, "", `{"attempt":1}`)
+		b.expect(100, 1)
+		for range 3 {
+			answered(t, b.commit("r"), succeeded, "", "null")
+			b.expect(90, 0)
+		}
+		answered(t, b.prepare("r", 3, add(-10)), succeeded, "", `{"attempt":1}`)
 		b.expect(90, 0)
-	}
-	answered(t, b.prepare("r", 3, add(-10)), succeeded, "", `{"attempt":1}`)
-	b.expect(90, 0)
-	// An abort that contradicts is told so.
-	answered(t, b.abort("r"), failed, xa.CodeHeuristicCommit, "")
-	b.expect(90, 0)
+		// An abort that contradicts is told so.
+		answered(t, b.abort("r"), failed, xa.CodeHeuristicCommit, "")
+		b.expect(90, 0)
+	})
 }
 
 func TestAnAbortRollsBackAndKeepsTheLatePrepareOut(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	answered(t, b.prepare("r", 1, add(-10)), succeeded, "", "")
-	for range 2 {
-		answered(t, b.abort("r"), succeeded, "", "")
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		answered(t, b.prepare("r", 1, add(-10)), succeeded, "", "")
+		for range 2 {
+			answered(t, b.abort("r"), succeeded, "", "")
+			b.expect(100, 0)
+		}
+		answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeSuspended, "")
+		answered(t, b.abort("early"), succeeded, "", "")
+		late := b.prepare("early", 1, add(-10))
+		answered(t, late, failed, xa.CodeSuspended, "")
+		if late.Retryable {
+			t.Error("the late prepare may be tried again")
+		}
+		answered(t, b.commit("early"), failed, xa.CodeHeuristicRollback, "")
 		b.expect(100, 0)
-	}
-	answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeSuspended, "")
-	answered(t, b.abort("early"), succeeded, "", "")
-	late := b.prepare("early", 1, add(-10))
-	answered(t, late, failed, xa.CodeSuspended, "")
-	if late.Retryable {
-		t.Error("the late prepare may be tried again")
-	}
-	answered(t, b.commit("early"), failed, xa.CodeHeuristicRollback, "")
-	b.expect(100, 0)
+	})
 }
 
 func TestAFailedHandlerLeavesNothing(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	then := func(err error) xa.Func {
-		return func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-			if _, err := add(-10)(ctx, tx); err != nil {
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		then := func(err error) xa.Func {
+			return func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+				if _, err := add(-10)(ctx, tx); err != nil {
+					return nil, err
+				}
+				if err == nil {
+					panic("dropped a plate")
+				}
 				return nil, err
 			}
-			if err == nil {
-				panic("dropped a plate")
-			}
-			return nil, err
 		}
-	}
-	answered(t, b.prepare("r", 1, then(errors.New("not now"))), failed, worker.CodeError, "")
-	answered(t, b.prepare("r", 2, then(nil)), failed, worker.CodePanic, "")
-	answered(t, b.prepare("r", 3, then(worker.Final("no_cover", errors.New("too little")))), failed, "no_cover", "")
-	answered(t, b.prepare("r", 4, then(worker.Unknown("mail", errors.New("sent?")))), unknown, "mail", "")
-	// An error that the handler has passed over ends the branch all the same.
-	answered(t, b.prepare("r", 5, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-		_, _ = add(-1000)(ctx, tx)
-		return nil, nil
-	}), failed, xa.CodeDatabase, "")
-	b.expect(100, 0)
-	answered(t, b.prepare("r", 6, add(-10)), succeeded, "", `{"attempt":6}`)
-	b.expect(100, 1)
+		answered(t, b.prepare("r", 1, then(errors.New("not now"))), failed, worker.CodeError, "")
+		answered(t, b.prepare("r", 2, then(nil)), failed, worker.CodePanic, "")
+		answered(t, b.prepare("r", 3, then(worker.Final("no_cover", errors.New("too little")))), failed, "no_cover", "")
+		answered(t, b.prepare("r", 4, then(worker.Unknown("mail", errors.New("sent?")))), unknown, "mail", "")
+		// An error that the handler has passed over ends the branch all the same in
+		// PostgreSQL; in MariaDB it has undone its statement, and no more.
+		r := b.prepare("r", 5, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+			_, _ = add(-1000)(ctx, tx)
+			return nil, run(ctx, tx, `UPDATE accounts SET balance = 1 WHERE id = 2`)
+		})
+		if k.dialect == xa.Postgres {
+			answered(t, r, failed, worker.CodeError, "")
+		} else {
+			answered(t, r, succeeded, "", "")
+			answered(t, b.abort("r"), succeeded, "", "")
+			b.expect(100, 0)
+			return
+		}
+		b.expect(100, 0)
+		answered(t, b.prepare("r", 6, add(-10)), succeeded, "", `{"attempt":6}`)
+		b.expect(100, 1)
+	})
 }
 
 // T11: it has no phase two, and asking anyway is harmless.
 func TestT11AHandlerThatHasWrittenNothingVotesReadOnly(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	calls := 0
-	read := func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-		calls++
-		var n int
-		return nil, tx.GetContext(ctx, &n, `SELECT balance FROM accounts WHERE id = 1`)
-	}
-	for attempt := range uint32(2) {
-		answered(t, b.prepare("r", attempt+1, read), readOnly, "", "")
-	}
-	answered(t, b.commit("r"), succeeded, "", "null")
-	answered(t, b.abort("r"), succeeded, "", "")
-	if calls != 1 {
-		t.Errorf("the handler ran %d times", calls)
-	}
-	b.expect(100, 0)
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		calls := 0
+		read := func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+			calls++
+			var n int
+			return nil, tx.GetContext(ctx, &n, `SELECT balance FROM accounts WHERE id = 1`)
+		}
+		for attempt := range uint32(2) {
+			answered(t, b.prepare("r", attempt+1, read), readOnly, "", "")
+		}
+		answered(t, b.commit("r"), succeeded, "", "null")
+		answered(t, b.abort("r"), succeeded, "", "")
+		if calls != 1 {
+			t.Errorf("the handler ran %d times", calls)
+		}
+		b.expect(100, 0)
+	})
 }
 
 func TestAWaitForALockHasAnEnd(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{LockTimeout: 50 * time.Millisecond})
-	answered(t, b.prepare("first", 1, add(-10)), succeeded, "", "")
-	r := b.prepare("second", 1, add(-10))
-	answered(t, r, failed, xa.CodeLockTimeout, "")
-	if !r.Retryable {
-		t.Error("a wait that took too long is final")
-	}
-	answered(t, b.commit("first"), succeeded, "", "")
-	answered(t, b.prepare("second", 2, add(-10)), succeeded, "", "")
-	b.expect(90, 1)
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{LockTimeout: 50 * time.Millisecond})
+		answered(t, b.prepare("first", 1, add(-10)), succeeded, "", "")
+		r := b.prepare("second", 1, add(-10))
+		answered(t, r, failed, xa.CodeLockTimeout, "")
+		if !r.Retryable {
+			t.Error("a wait that took too long is final")
+		}
+		answered(t, b.commit("first"), succeeded, "", "")
+		answered(t, b.prepare("second", 2, add(-10)), succeeded, "", "")
+		b.expect(90, 1)
+	})
 }
 
 func TestConcurrentDuplicatesWaitForEachOther(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	const duplicates = 8
-	answers := make(chan protocol.Result, duplicates)
-	for attempt := range uint32(duplicates) {
-		go func() { answers <- b.prepare("r", attempt+1, add(-10)) }()
-	}
-	var first string
-	for range duplicates {
-		r := <-answers
-		answered(t, r, succeeded, "", first)
-		first = string(r.Payload)
-	}
-	b.expect(100, 1)
-	for range duplicates {
-		go func() { answers <- b.commit("r") }()
-	}
-	for range duplicates {
-		// One that comes upon another at work is told to come again.
-		if r := <-answers; r.Outcome != succeeded && r.Code != xa.CodeBusy {
-			t.Errorf("answered %v %s %s", r.Outcome, r.Code, r.Message)
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		const duplicates = 8
+		answers := make(chan protocol.Result, duplicates)
+		for attempt := range uint32(duplicates) {
+			go func() { answers <- b.prepare("r", attempt+1, add(-10)) }()
 		}
-	}
-	b.expect(90, 0)
+		var first string
+		for range duplicates {
+			r := <-answers
+			answered(t, r, succeeded, "", first)
+			first = string(r.Payload)
+		}
+		b.expect(100, 1)
+		for range duplicates {
+			go func() { answers <- b.commit("r") }()
+		}
+		for range duplicates {
+			// One that comes upon another at work is told to come again.
+			if r := <-answers; r.Outcome != succeeded && r.Code != xa.CodeBusy {
+				t.Errorf("answered %v %s %s", r.Outcome, r.Code, r.Message)
+			}
+		}
+		b.expect(90, 0)
+	})
 }
 
 func TestADuplicateThatHasWaitedTooLongIsBusy(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{LockTimeout: 50 * time.Millisecond})
-	inside, leave := make(chan struct{}), make(chan struct{})
-	first := make(chan protocol.Result)
-	go func() {
-		first <- b.prepare("r", 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-			close(inside)
-			<-leave
-			return add(-10)(ctx, tx)
-		})
-	}()
-	<-inside
-	answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeBusy, "")
-	answered(t, b.abort("r"), failed, xa.CodeBusy, "")
-	close(leave)
-	answered(t, <-first, succeeded, "", `{"attempt":1}`)
-	b.expect(100, 1)
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{LockTimeout: 50 * time.Millisecond})
+		inside, leave := make(chan struct{}), make(chan struct{})
+		first := make(chan protocol.Result)
+		go func() {
+			first <- b.prepare("r", 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+				close(inside)
+				<-leave
+				return add(-10)(ctx, tx)
+			})
+		}()
+		<-inside
+		answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeBusy, "")
+		answered(t, b.abort("r"), failed, xa.CodeBusy, "")
+		close(leave)
+		answered(t, <-first, succeeded, "", `{"attempt":1}`)
+		b.expect(100, 1)
+	})
 }
 
 func TestABranchRolledBackByHandIsReported(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	answered(t, b.prepare("r", 1, add(-10)), succeeded, "", "")
-	b.db.MustExec(`ROLLBACK PREPARED '` + b.p.GID("r", "debit") + `'`)
-	answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeHeuristicRollback, "")
-	r := b.commit("r")
-	answered(t, r, failed, xa.CodeHeuristicRollback, "")
-	if r.Retryable || !strings.Contains(r.Message, b.p.GID("r", "debit")) {
-		t.Errorf("retryable %v: %s", r.Retryable, r.Message)
-	}
-	b.expect(100, 0)
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		answered(t, b.prepare("r", 1, add(-10)), succeeded, "", "")
+		b.rollBackByHand(b.p.GID("r", "debit"))
+		answered(t, b.prepare("r", 2, add(-10)), failed, xa.CodeHeuristicRollback, "")
+		r := b.commit("r")
+		answered(t, r, failed, xa.CodeHeuristicRollback, "")
+		if r.Retryable || !strings.Contains(r.Message, b.p.GID("r", "debit")) {
+			t.Errorf("retryable %v: %s", r.Retryable, r.Message)
+		}
+		b.expect(100, 0)
+	})
 }
 
 func TestAHandlerThatEndsItsTransactionIsFoundOut(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	answered(t, b.prepare("r", 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-		out, err := add(-10)(ctx, tx)
-		return out, errors.Join(err, run(ctx, tx, `COMMIT`), run(ctx, tx, `BEGIN`), run(ctx, tx, `UPDATE accounts SET balance = 5 WHERE id = 2`), run(ctx, tx, `COMMIT`))
-	}), unknown, xa.CodeTxLost, "")
-	if gids := b.prepared(); len(gids) != 0 {
-		t.Errorf("prepared are %v", gids)
+	again := map[xa.Dialect][2][]string{
+		xa.Postgres: {{`COMMIT`}, {`COMMIT`, `BEGIN`, `UPDATE accounts SET balance = 5 WHERE id = 2`, `COMMIT`}},
+		xa.MySQL:    {{`XA END 'GID'`, `XA COMMIT 'GID' ONE PHASE`}, {`XA END 'GID'`, `XA PREPARE 'GID'`}},
 	}
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		for i, stmts := range again[k.dialect] {
+			id := fmt.Sprint("r", i)
+			answered(t, b.prepare(id, 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+				out, err := add(-10)(ctx, tx)
+				for _, stmt := range stmts {
+					err = errors.Join(err, run(ctx, tx, strings.ReplaceAll(stmt, "GID", b.p.GID(id, "debit"))))
+				}
+				return out, err
+			}), unknown, xa.CodeTxLost, "")
+			if gids := b.prepared(); len(gids) != 0 {
+				t.Errorf("prepared are %v", gids)
+			}
+		}
+	})
 }
 
 func run(ctx context.Context, tx *xa.Tx, query string) error {
@@ -304,85 +432,80 @@ func run(ctx context.Context, tx *xa.Tx, query string) error {
 }
 
 func TestAParticipantThatIsAloneCommitsInOnePhase(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{})
-	for range 2 {
-		answered(t, b.commit("r"), succeeded, "", `{"attempt":1}`)
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		for range 2 {
+			answered(t, b.commit("r"), succeeded, "", `{"attempt":1}`)
+			b.expect(93, 0)
+		}
+		answered(t, b.prepare("r", 1, add(-10)), unknown, xa.CodeConflict, "")
 		b.expect(93, 0)
-	}
-	answered(t, b.prepare("r", 1, add(-10)), unknown, xa.CodeConflict, "")
-	b.expect(93, 0)
+	})
 }
 
 // T5, T8: what is in doubt is ended by the decision.
 func TestT5RecoverEndsWhatIsInDoubt(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{Namespace: "bank_a"})
-	other, err := xa.New(t.Context(), b.db, xa.Postgres, xa.Options{Namespace: "bank_b"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	decisions := map[string]xa.Decision{"yes": xa.Committed, "no": xa.Aborted, "open": xa.Undecided}
-	for run := range decisions {
-		answered(t, b.prepare(run, 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
-			_, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ($1, 1)`, 10+len(run))
-			return nil, err
-		}), succeeded, "", "")
-	}
-	// Neither a branch of another namespace is touched nor one of no known run.
-	if _, err := other.Prepare(task(t.Context(), "yes", protocol.PhasePrepare, 1), add(1)); err != nil {
-		t.Fatal(err)
-	}
-	orphan := b.p.GID("nobody", "knows")
-	conn, err := b.db.Connx(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, stmt := range []string{`BEGIN`, `INSERT INTO accounts VALUES (99, 1)`, `PREPARE TRANSACTION '` + orphan + `'`} {
-		if _, err := conn.ExecContext(t.Context(), stmt); err != nil {
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{Namespace: "bank_a"})
+		other, err := xa.New(t.Context(), b.db, k.dialect, xa.Options{Namespace: "bank_b"})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := conn.Close(); err != nil {
-		t.Fatal(err)
-	}
-	decide := func(_ context.Context, run string) (xa.Decision, error) { return decisions[run], nil }
-	done, err := b.p.Recover(t.Context(), decide)
-	if err == nil || !strings.Contains(err.Error(), orphan) {
-		t.Errorf("of the branch without a run it says: %v", err)
-	}
-	if (done != xa.Recovered{Committed: 1, Aborted: 1, Left: 2}) {
-		t.Errorf("recovered %+v", done)
-	}
-	if n := len(b.prepared()); n != 3 {
-		t.Errorf("%d branches are prepared, not 3", n)
-	}
-	left, err := b.p.InDoubt(t.Context())
-	if err != nil || len(left) != 2 || left[0].Run != "open" || left[1].Run != "" || left[0].Step != "debit" || !left[0].Voted || left[0].Prepared.IsZero() {
-		t.Errorf("in doubt are %+v, %v", left, err)
-	}
-	answered(t, b.commit("yes"), succeeded, "", "")
-	answered(t, b.abort("no"), succeeded, "", "")
-	answered(t, b.prepare("no", 2, add(1)), failed, xa.CodeSuspended, "")
+		decisions := map[string]xa.Decision{"yes": xa.Committed, "no": xa.Aborted, "open": xa.Undecided}
+		for run := range decisions {
+			answered(t, b.prepare(run, 1, func(ctx context.Context, tx *xa.Tx) ([]byte, error) {
+				_, err := tx.ExecContext(ctx, tx.Rebind(`INSERT INTO accounts VALUES (?, 1)`), 10+len(run))
+				return nil, err
+			}), succeeded, "", "")
+		}
+		// Neither a branch of another namespace is touched nor one of no known run.
+		if _, err := other.Prepare(task(t.Context(), "yes", protocol.PhasePrepare, 1), add(1)); err != nil {
+			t.Fatal(err)
+		}
+		orphan := b.p.GID("nobody", "knows")
+		b.prepareByHand(orphan, `INSERT INTO accounts VALUES (99, 1)`)
+		decide := func(_ context.Context, run string) (xa.Decision, error) { return decisions[run], nil }
+		done, err := b.p.Recover(t.Context(), decide)
+		if err == nil || !strings.Contains(err.Error(), orphan) {
+			t.Errorf("of the branch without a run it says: %v", err)
+		}
+		if (done != xa.Recovered{Committed: 1, Aborted: 1, Left: 2}) {
+			t.Errorf("recovered %+v", done)
+		}
+		if n := len(b.prepared()); n != 3 {
+			t.Errorf("%d branches are prepared, not 3", n)
+		}
+		left, err := b.p.InDoubt(t.Context())
+		if err != nil || len(left) != 2 || left[0].Run != "open" || left[1].Run != "" || left[0].Step != "debit" || !left[0].Voted || left[0].Prepared.IsZero() {
+			t.Errorf("in doubt are %+v, %v", left, err)
+		}
+		answered(t, b.commit("yes"), succeeded, "", "")
+		answered(t, b.abort("no"), succeeded, "", "")
+		answered(t, b.prepare("no", 2, add(1)), failed, xa.CodeSuspended, "")
+	})
 }
 
 func TestCleanupKeepsWhatIsInDoubtAndWhatHasNotEnded(t *testing.T) {
-	b := newBank(t, testenv.Postgres(t), xa.Options{
-		Ended: func(_ context.Context, runs []string) (map[string]time.Time, error) {
-			return map[string]time.Time{"ended": time.Now().Add(-time.Hour), "prepared": time.Now().Add(-time.Hour)}, nil
-		},
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{
+			Ended: func(_ context.Context, runs []string) (map[string]time.Time, error) {
+				return map[string]time.Time{"ended": time.Now().Add(-time.Hour), "prepared": time.Now().Add(-time.Hour)}, nil
+			},
+		})
+		for _, run := range []string{"ended", "going"} {
+			answered(t, b.prepare(run, 1, add(-10)), succeeded, "", "")
+			answered(t, b.commit(run), succeeded, "", "")
+		}
+		answered(t, b.prepare("prepared", 1, add(-10)), succeeded, "", "")
+		n, err := b.p.Cleanup(t.Context(), -time.Minute)
+		if err != nil || n != 1 {
+			t.Fatalf("removed %d, %v", n, err)
+		}
+		var runs []string
+		if err := b.db.Select(&runs, `SELECT run_id FROM ringmaster_xa_votes ORDER BY 1`); err != nil || fmt.Sprint(runs) != "[going prepared]" {
+			t.Errorf("there remain %v, %v", runs, err)
+		}
 	})
-	for _, run := range []string{"ended", "going"} {
-		answered(t, b.prepare(run, 1, add(-10)), succeeded, "", "")
-		answered(t, b.commit(run), succeeded, "", "")
-	}
-	answered(t, b.prepare("prepared", 1, add(-10)), succeeded, "", "")
-	n, err := b.p.Cleanup(t.Context(), -time.Minute)
-	if err != nil || n != 1 {
-		t.Fatalf("removed %d, %v", n, err)
-	}
-	var runs []string
-	if err := b.db.Select(&runs, `SELECT run_id FROM ringmaster_xa_votes ORDER BY 1`); err != nil || fmt.Sprint(runs) != "[going prepared]" {
-		t.Errorf("there remain %v, %v", runs, err)
-	}
 }
 
 func TestAServerThatPreparesNothingIsRefused(t *testing.T) {
