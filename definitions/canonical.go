@@ -34,6 +34,9 @@ func appendWorkflow(b []byte, w *Workflow) []byte {
 
 func appendStep(b []byte, w *Workflow, i int) []byte {
 	s, e := &w.steps[i], &w.exprs[i]
+	if !s.Kind.HasTask() {
+		return appendWait(b, w, i)
+	}
 	o := writer{b: append(b, '{')}
 	o.text("name", s.Name)
 	o.text("service", s.Service)
@@ -44,11 +47,7 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 		o.key("pivot")
 		o.b = append(o.b, "true"...)
 	}
-	after := make([]string, len(s.Preds))
-	for n, p := range s.Preds {
-		after[n] = w.steps[p].Name
-	}
-	o.list("after", after)
+	o.after(w, s)
 	o.expression("when", e.when)
 	o.expression("input", e.input)
 	o.expression("compensation_input", e.compensationInput)
@@ -65,6 +64,15 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 		o.text("placement", s.Placement.String())
 	}
 	return append(o.b, '}')
+}
+
+// after writes the names of the steps that a step comes after.
+func (o *writer) after(w *Workflow, s *Step) {
+	names := make([]string, len(s.Preds))
+	for n, p := range s.Preds {
+		names[n] = w.steps[p].Name
+	}
+	o.list("after", names)
 }
 
 // writer appends the fields of a JSON object.

@@ -82,6 +82,7 @@ func (v *validator) stepExpressions(w *Workflow, i int) {
 		return before(ref)
 	}
 	e := &w.exprs[i]
+	e.sleepUntil = v.expression(w, i, "sleep_until", s.sleepUntil, wantTime, before)
 	e.when = v.expression(w, i, "when", s.when, wantBool, before)
 	e.input = v.expression(w, i, "input", s.input, wantJSON, before)
 	e.compensationInput = v.expression(w, i, "compensation_input", s.compensationInput, wantJSON, beforeOrSelf)
@@ -123,6 +124,9 @@ func (v *validator) expression(w *Workflow, step int, field, text string, want w
 func (v *validator) resolved(i int, succs []int) Step {
 	s := &v.doc.steps[i]
 	after := v.pivot >= 0 && i != v.pivot && v.graph.before(v.pivot, i)
+	if !s.kind.HasTask() {
+		return v.resolvedWait(i, succs, after)
+	}
 	attempts := DefaultMaxAttempts
 	if after {
 		attempts = Unlimited

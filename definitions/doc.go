@@ -22,6 +22,16 @@
 // neither it nor a step after it has a compensation, and every step is an
 // ancestor or a descendant of it. (A pivot is optional.)
 //
+// # Steps that wait
+//
+// A step can wait in place of an action: for a while (Sleep), or until a time
+// that an expression yields (SleepUntil). It has no task, and so no service,
+// compensation or retry policy; it may have After and When, and stand before or
+// after the pivot, but not be the pivot:
+//
+//	b.Step("cool-off").Sleep(24 * time.Hour)
+//	b.Step("embargo").SleepUntil("input.ships_at")
+//
 // # Participants
 //
 // A two-phase commit or a TCC has participants in place of steps. All prepare
@@ -47,7 +57,7 @@
 //     identifier: the output of a step; null if the step has none, because it
 //     was skipped or its outcome is unknown.
 //
-// When, Input and CompensationInput of a step see the outputs of its
+// When, Input, CompensationInput and SleepUntil of a step see the outputs of its
 // ancestors, CompensationInput also that of the step itself; Output sees all
 // steps, RoutingKey none. A participant counts as a step here: its output is
 // what its prepare yielded. Its own Input sees the run's input alone. All references are checked when the definition is

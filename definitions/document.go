@@ -16,6 +16,7 @@ type document struct {
 }
 
 type stepDocument struct {
+	kind                StepKind // follows from the rest
 	name                string
 	service             string
 	action              string
@@ -34,8 +35,9 @@ type stepDocument struct {
 	timeout             time.Duration
 	compensationTimeout time.Duration
 	participant         participantDocument
-	queueTimeout        time.Duration
-	placement           Placement
+	waitDocument
+	queueTimeout time.Duration
+	placement    Placement
 }
 
 // participantDocument is what a participant has in place of action and

@@ -33,6 +33,7 @@ type expression struct {
 // stepExpressions are those of one step; nil where there is none.
 type stepExpressions struct {
 	when, input, compensationInput *expression
+	sleepUntil                     *expression
 }
 
 // environment is what all expressions are compiled in. It is built once, when
@@ -64,6 +65,7 @@ const (
 	wantJSON want = iota
 	wantBool
 	wantKey
+	wantTime
 )
 
 // admits reports whether a checked expression may yield what is wanted; for a
@@ -73,9 +75,13 @@ func (w want) admits(t *cel.Type) bool {
 	case types.DynKind, types.AnyKind:
 		return true
 	case types.BoolKind:
-		return w != wantKey
-	case types.StringKind, types.IntKind, types.UintKind:
+		return w == wantJSON || w == wantBool
+	case types.StringKind, types.IntKind:
 		return w != wantBool
+	case types.UintKind:
+		return w == wantJSON || w == wantKey
+	case types.TimestampKind:
+		return w == wantJSON || w == wantTime
 	case types.TypeKind:
 		return false
 	}
@@ -88,6 +94,8 @@ func (w want) String() string {
 		return "a bool"
 	case wantKey:
 		return "a string or an integer"
+	case wantTime:
+		return "a time: a text in RFC 3339, a timestamp, or seconds since 1970"
 	}
 	return "a value with a JSON form"
 }

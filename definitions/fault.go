@@ -25,6 +25,7 @@ const (
 	RuleCycle        = "cycle"         // steps that wait for each other
 	RuleUnreachable  = "unreachable"   // a step that waits for a cycle
 	RulePivot        = "pivot"         // a saga has one pivot, and all steps are before or after it
+	RuleKind         = "kind"          // a step does one thing, and has the settings of that
 	RuleCompensation = "compensation"  // how a step is undone, before and after the pivot
 	RuleParticipant  = "participant"   // the three tasks of a participant: one service, no two the same
 	RuleDuration     = "duration"      // a malformed, negative or too long duration
@@ -89,7 +90,7 @@ func (e *Invalid) Is(target error) bool { return target == ErrInvalid }
 // run's data: a key that is not there, a value of the wrong type, a limit.
 type EvalError struct {
 	Step       string // the step's name; empty for the workflow's own expressions
-	Field      string // routing_key, output, when, input or compensation_input
+	Field      string // routing_key, output, when, input, compensation_input or sleep_until
 	Expression string // its text
 	Err        error
 }

@@ -94,6 +94,7 @@ func (r *reader) step(path string, v ref.Val) stepDocument {
 		hasNoCompensation: f.has("no_compensation"),
 		pivot:             f.flag("pivot"),
 	}
+	s.waitDocument = f.readWait()
 	s.after, s.hasAfter = f.texts("after")
 	s.when = f.text("when")
 	s.input = f.text("input")

@@ -37,7 +37,6 @@ func drawSaga(t *rapid.T) *definitions.SagaBuilder {
 }
 
 func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []string) {
-	s.Service(drawName(t, "service")).Action(drawName(t, "action"))
 	afterPivot := pivot >= 0 && i >= pivot
 	compensated := false
 	switch {
@@ -50,15 +49,20 @@ func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []str
 	case i > 0 && rapid.Bool().Draw(t, "after?"):
 		s.After(rapid.SliceOfDistinct(rapid.SampledFrom(before), rapid.ID[string]).Draw(t, "after")...)
 	}
+	if i == 0 && rapid.Bool().Draw(t, "when?") {
+		s.When("input.go == true")
+	}
+	if i != pivot && rapid.IntRange(0, 4).Draw(t, "waits?") == 0 {
+		drawWait(t, s)
+		return
+	}
+	s.Service(drawName(t, "service")).Action(drawName(t, "action"))
 	if !afterPivot {
 		if compensated = rapid.Bool().Draw(t, "compensated"); compensated {
 			s.Compensation(fmt.Sprintf("undo.%d", i))
 		} else {
 			s.NoCompensation(rapid.StringN(1, 20, 80).Draw(t, "reason") + ".")
 		}
-	}
-	if i == 0 && rapid.Bool().Draw(t, "when?") {
-		s.When("input.go == true")
 	}
 	if rapid.Bool().Draw(t, "input?") {
 		s.Input(drawExpression(t, nil))
@@ -70,6 +74,15 @@ func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []str
 	if compensated && rapid.Bool().Draw(t, "compensation settings?") {
 		s.CompensationTimeout(drawDuration(t)).CompensationRetry(drawRetry(t)).CompensationInput(drawExpression(t, nil))
 	}
+}
+
+// drawWait makes a step one without a task.
+func drawWait(t *rapid.T, s *definitions.StepBuilder) {
+	if rapid.Bool().Draw(t, "until?") {
+		s.SleepUntil(rapid.SampledFrom([]string{"input.at", "timestamp('2026-01-01T00:00:00Z')", "5", "'2026-01-01T00:00:00Z'"}).Draw(t, "time"))
+		return
+	}
+	s.Sleep(max(drawDuration(t), definitions.MinDuration))
 }
 
 func drawName(t *rapid.T, label string) string {

@@ -84,8 +84,16 @@ func (v *validator) header() {
 
 func (v *validator) step(i int) {
 	s := &v.doc.steps[i]
+	v.stepKind(i)
 	v.identity(i)
-	v.name(i, "action", s.action, "a step needs an action")
+	if !s.kind.HasTask() {
+		v.withoutTask(i)
+		v.wait(i)
+		return
+	}
+	if s.action != "" {
+		v.name(i, "action", s.action, "")
+	}
 	if s.compensation != "" {
 		v.name(i, "compensation", s.compensation, "")
 	}
@@ -108,7 +116,9 @@ func (v *validator) identity(i int) {
 			v.index[name] = i
 		}
 	}
-	v.name(i, "service", v.service(i), "a "+v.member()+" needs a service, its own or the workflow's")
+	if v.doc.steps[i].kind.HasTask() {
+		v.name(i, "service", v.service(i), "a "+v.member()+" needs a service, its own or the workflow's")
+	}
 }
 
 func (v *validator) placement(i int) {
@@ -307,6 +317,9 @@ func (v *validator) compensations() {
 	undoes := map[task]int{}
 	for i := range v.doc.steps {
 		s := &v.doc.steps[i]
+		if !s.kind.HasTask() {
+			continue
+		}
 		v.compensation(i)
 		if s.compensation == "" {
 			continue

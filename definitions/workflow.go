@@ -96,11 +96,13 @@ type Workflow struct {
 // its slices are shared.
 //
 // A participant has Prepare, Commit and Abort, and the settings of these, in
-// place of Action and Compensation; it has no Preds and no Succs.
+// place of Action and Compensation; it has no Preds and no Succs. A step whose
+// Kind has no task has neither the one nor the other.
 type Step struct {
 	Index          int
 	Name           string
-	Service        string
+	Kind           StepKind
+	Service        string // empty: the kind has no task
 	Action         string
 	Compensation   string // empty: nothing undoes the action
 	NoCompensation string // the reason
@@ -124,6 +126,9 @@ type Step struct {
 	PhaseTwoRetry RetryPolicy // of commit and abort; of prepare, and of a commit in one phase: Retry
 	CommitTimeout time.Duration
 	AbortTimeout  time.Duration
+
+	Sleep         time.Duration // of a sleep; 0: until the time that SleepUntil yields
+	HasSleepUntil bool
 
 	HasWhen              bool
 	HasInput             bool

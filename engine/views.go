@@ -106,7 +106,10 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 		Prepare: def.Prepare, Commit: def.Commit, Abort: def.Abort,
 		State: v.State, Attempts: v.Attempts, CompensationAttempts: v.CompensationAttempts, Worker: v.Worker,
 		Output: v.Output, Code: v.Code, Error: machine.Message(v.Code, v.Message), Stack: v.Stack,
-		NextAttempt: optional(v.NextAttempt), Started: optional(v.Started), Ended: optional(v.Ended),
+		NextAttempt: optional(v.NextAttempt), Until: optional(v.Until), Started: optional(v.Started), Ended: optional(v.Ended),
+	}
+	if !def.Kind.HasTask() {
+		s.Kind = def.Kind.String()
 	}
 	for _, p := range def.Preds {
 		s.After = append(s.After, r.state.Def(p).Name)
@@ -148,6 +151,8 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 			return fmt.Sprintf("%s of step %s waits for a worker of service %s that serves %s: none is connected", v.Phase, s.Name, s.Service, typ)
 		}
 		return fmt.Sprintf("%s of step %s waits for a worker of service %s that has room", v.Phase, s.Name, s.Service)
+	case s.State == "sleeping":
+		return fmt.Sprintf("step %s sleeps until %s", s.Name, s.Until.Format(time.RFC3339))
 	case s.NextAttempt != nil:
 		return fmt.Sprintf("%s of step %s is tried again at %s", v.Phase, s.Name, s.NextAttempt.Format(time.RFC3339))
 	}

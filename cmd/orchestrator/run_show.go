@@ -163,6 +163,8 @@ func (c *cli) tookText(s rest.Step) string {
 	switch {
 	case s.NextAttempt != nil:
 		return "next " + c.ago(*s.NextAttempt)
+	case s.Until != nil:
+		return "ends " + c.ago(*s.Until)
 	case s.Started != nil && s.Ended != nil:
 		return render.Duration(s.Ended.Sub(*s.Started))
 	case s.Started != nil && s.State == "running":

@@ -213,11 +213,24 @@ func (c *cli) definitionNode(s *definitions.Step) render.Node {
 	if s.Pivot {
 		symbol = "◆"
 	}
+	if !s.Kind.HasTask() {
+		return render.Node{
+			After: s.Preds, Symbol: symbol, Cells: []string{render.Clean(s.Name), render.Clean(waitText(s))}, PaintCell: c.boldFirst,
+		}
+	}
 	return render.Node{
 		After: s.Preds, Symbol: symbol,
 		Cells:     []string{render.Clean(s.Name), render.Clean(s.Service + "/" + does), "timeout " + render.Duration(s.Timeout), render.Clean(undo)},
 		PaintCell: c.boldFirst,
 	}
+}
+
+// waitText says what a step without a task does.
+func waitText(s *definitions.Step) string {
+	if s.HasSleepUntil {
+		return "sleeps until a time that an expression yields"
+	}
+	return "sleeps " + render.Duration(s.Sleep)
 }
 
 func (c *cli) boldFirst(column int, text string) string {

@@ -37,6 +37,10 @@ const (
 	DecidedAbort     // Step (or -1), Code: why, Message
 	RunCommitted     //
 	RunAborted       //
+
+	// Of steps without a task.
+	WaitStarted // Step, Until: when it ends by itself
+	WaitEnded   // Step
 	kindEnd
 )
 
@@ -69,6 +73,8 @@ var kindNames = [kindEnd]string{
 	DecidedAbort:     "decided_abort",
 	RunCommitted:     "run_committed",
 	RunAborted:       "run_aborted",
+	WaitStarted:      "wait_started",
+	WaitEnded:        "wait_ended",
 }
 
 // String returns the kind as a stable word, such as "attempt_scheduled".

@@ -49,6 +49,10 @@ func Explain(wf *definitions.Workflow, e Event) string {
 		x.say("the run has committed")
 	case RunAborted:
 		x.say("the run has aborted")
+	case WaitStarted:
+		x.say(x.step(), " sleeps until ", clock(e.Until))
+	case WaitEnded:
+		x.say(x.step(), " has slept")
 	case Checkpointed:
 		x.say("earlier events are folded into a checkpoint")
 	default:

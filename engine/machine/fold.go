@@ -33,7 +33,7 @@ func (s *State) check(e *Event) error {
 	case AttemptScheduled, AttemptSucceeded, AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired,
 		AttemptWithdrawn, AttemptClosed, StepFailed, StepStalled, RetryOrdered, SkipOrdered, StepResolved:
 		needsStep, needsPhase = true, true
-	case StepSkipped:
+	case StepSkipped, WaitStarted, WaitEnded:
 		needsStep = true
 	case RunStarted, TurnedBack, CancelRequested, DeadlinePassed, OutputFailed, RunSucceeded, RunCompensated:
 	case AttemptReadOnly, HeuristicOutcome:
@@ -44,6 +44,9 @@ func (s *State) check(e *Event) error {
 	}
 	if needsStep && e.Step < 0 || needsPhase && !s.has(e.Phase) {
 		return fmt.Errorf("%w: event %d (%v) names no step or phase", ErrCorrupt, e.Seq, e.Kind)
+	}
+	if err := s.checkWait(e); err != nil {
+		return err
 	}
 	return s.checkDecision(e, needsPhase)
 }
@@ -85,6 +88,8 @@ func (s *State) fold(e *Event) {
 		s.overdue = true
 	case RetryOrdered, SkipOrdered, StepResolved:
 		s.foldOrder(e)
+	case WaitStarted, WaitEnded:
+		s.foldWait(e)
 	case OutputFailed:
 	case RunSucceeded:
 		s.output = e.Payload
@@ -192,6 +197,7 @@ func (s *State) applied(i int, output []byte) {
 func (s *State) settle(i int, state stepState) {
 	st := &s.steps[i]
 	st.state = state
+	st.until = 0
 	st.ended = s.at
 	if !s.turned && (state == stepSucceeded || state == stepSkipped) && s.Def(i).Pivot {
 		s.passed = true
@@ -264,8 +270,8 @@ func (s *State) abandon(i int) {
 	t := &s.steps[i].action
 	t.waiting = false
 	if t.total == 0 {
-		s.steps[i].state = stepPending // it was withdrawn: as if never scheduled
-		s.steps[i].started = 0
+		s.steps[i].state = stepPending // it was withdrawn, or a wait: as if it had never started
+		s.steps[i].started, s.steps[i].until = 0, 0
 		return
 	}
 	s.giveUp(i, Action)

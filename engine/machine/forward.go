@@ -78,11 +78,15 @@ func (d *decision) startReady() (again bool) {
 		case st.state == stepPending && d.ready(i),
 			st.state == stepActive && st.action.waiting && st.action.retryAt <= d.now:
 			d.launch(i, Action)
-			if d.turned {
-				return false
-			}
-			again = again || st.state == stepSkipped
+		case d.over(st):
+			d.leave(i)
+		default:
+			continue
 		}
+		if d.turned {
+			return false
+		}
+		again = again || st.state == stepSkipped || st.state == stepSucceeded
 	}
 	return again
 }
@@ -101,6 +105,10 @@ func (s *State) ready(i int) bool {
 // generation evaluates the step's expressions, unless an operator gave the input.
 func (d *decision) launch(i int, p Phase) {
 	def := d.Def(i)
+	if !def.Kind.HasTask() {
+		d.enter(i)
+		return
+	}
 	e := Event{Kind: AttemptScheduled, Step: i, Phase: p, Generation: 1, Attempt: 1}
 	if t := d.task(i, p); t != nil && t.generation > 0 {
 		e.Generation, e.Attempt = t.generation, t.attempt+1
@@ -111,15 +119,8 @@ func (d *decision) launch(i int, p Phase) {
 	} else if p == Compensate {
 		e.Generation = max(d.steps[i].action.generation, 1)
 	}
-	if p == Action && def.HasWhen {
-		switch wanted, err := d.getScope().When(i); {
-		case err != nil:
-			d.refuse(i, p, e.Generation, err)
-			return
-		case !wanted:
-			d.emit(Event{Kind: StepSkipped, Step: i, Phase: Action})
-			return
-		}
+	if p == Action && !d.wanted(i, e.Generation) {
+		return
 	}
 	var err error
 	if p == Action && def.HasInput {
@@ -135,6 +136,20 @@ func (d *decision) launch(i int, p Phase) {
 		e.Payload = nil
 	}
 	d.emit(e)
+}
+
+// wanted tells whether a step that can start is to. If not, that is recorded.
+func (d *decision) wanted(i int, generation uint32) bool {
+	if !d.Def(i).HasWhen {
+		return true
+	}
+	wanted, err := d.getScope().When(i)
+	if err != nil {
+		d.refuse(i, Action, generation, err)
+	} else if !wanted {
+		d.emit(Event{Kind: StepSkipped, Step: i, Phase: Action})
+	}
+	return wanted && err == nil
 }
 
 // refuse records that a phase cannot start because an expression failed.

@@ -23,8 +23,9 @@ type observer struct {
 }
 
 type observedStep struct {
-	outcome string // "", active, succeeded, skipped, failed, unknown
-	undone  string // "", active, compensated, waived, resolved
+	until   time.Time // when its wait ends by itself
+	outcome string    // "", active, succeeded, skipped, failed, unknown
+	undone  string    // "", active, compensated, waived, resolved
 	stalled Phase
 	task    [Compensate + 1]observedTask
 }
@@ -81,6 +82,8 @@ func (o *observer) see(e Event) error {
 	case StepSkipped:
 		o.steps[e.Step].outcome = "skipped"
 		o.pass(e.Step)
+	case WaitStarted, WaitEnded:
+		return o.wait(e)
 	case StepFailed:
 		t := &o.steps[e.Step].task[e.Phase]
 		t.generation = e.Generation
@@ -180,6 +183,30 @@ func (o *observer) mayAct(e Event) error {
 		return fmt.Errorf("S9: action of %d starts though it is %s", e.Step, s.outcome)
 	}
 	s.outcome = "active"
+	return nil
+}
+
+// wait checks a step without a task: it waits for as long as it said, once.
+func (o *observer) wait(e Event) error {
+	s := &o.steps[e.Step]
+	if o.wf.Step(e.Step).Kind.HasTask() {
+		return fmt.Errorf("step %d has a task, and waits", e.Step)
+	}
+	begun := s.outcome == "active"
+	if err := o.mayAct(e); err != nil {
+		return err
+	}
+	if e.Kind == WaitStarted {
+		s.until = e.Until
+		if !e.Until.After(e.At) {
+			return fmt.Errorf("step %d waits for the past", e.Step)
+		}
+		return nil
+	}
+	if begun && e.At.Before(s.until) {
+		return fmt.Errorf("the wait of step %d ends at %v, before %v", e.Step, e.At, s.until)
+	}
+	s.outcome, s.until = "succeeded", time.Time{}
 	return nil
 }
 
@@ -390,6 +417,8 @@ func (o *observer) word(i int) []string {
 		return []string{"pending"}
 	case s.outcome == "active" && s.task[Action].outstanding:
 		return []string{"running"}
+	case s.outcome == "active" && !o.wf.Step(i).Kind.HasTask():
+		return []string{o.wf.Step(i).Kind.String() + "ing"}
 	case s.outcome == "active":
 		return []string{"retrying"}
 	case s.outcome == "succeeded":

@@ -37,6 +37,9 @@ func (d *decision) retry(in *Retry) error {
 		return fmt.Errorf("%w: other input for %s: a participant's tasks all have the input that it prepared",
 			ErrNotAllowed, d.Def(in.Step).Name)
 	}
+	if in.Input != nil && !d.Def(in.Step).Kind.HasTask() {
+		return fmt.Errorf("%w: other input for %s: a %s has none", ErrNotAllowed, d.Def(in.Step).Name, d.Def(in.Step).Kind)
+	}
 	if in.Input != nil {
 		if t.unknown > 0 {
 			return fmt.Errorf("%w: other input for %s, of which an attempt may have had an effect",

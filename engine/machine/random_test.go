@@ -20,7 +20,7 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 	name := func(i int) string { return "s" + strconv.Itoa(i) }
 	used := map[int]bool{}
 	add := func(i, from, to int) *definitions.StepBuilder {
-		st := b.Step(name(i)).Action("do")
+		st := b.Step(name(i))
 		var preds []string
 		for j := from; j < to; j++ {
 			if rng.IntN(2) == 0 || j == to-1 && rng.IntN(3) > 0 {
@@ -33,6 +33,11 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 	}
 	for i := range before {
 		st := add(i, 0, i)
+		if rng.IntN(6) == 0 {
+			wait(rng, st)
+			continue
+		}
+		st.Action("do")
 		if rng.IntN(5) == 0 {
 			st.NoCompensation("cannot be undone")
 		} else {
@@ -49,17 +54,36 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 		}
 		decorate(rng, b.Step(name(before)).Action("do").Pivot().After(preds...))
 		for i := before + 1; i < before+1+after; i++ {
-			st := b.Step(name(i)).Action("do").After(name(before))
+			st := b.Step(name(i)).After(name(before))
 			if i > before+1 && rng.IntN(2) == 0 {
 				st.After(name(i - 1))
 			}
-			decorate(rng, st)
+			if rng.IntN(4) == 0 {
+				wait(rng, st)
+				continue
+			}
+			decorate(rng, st.Action("do"))
 		}
 	}
 	if rng.IntN(4) == 0 {
 		b.Deadline(time.Duration(1+rng.IntN(20)) * time.Second)
 	}
 	return b.MustBuild()
+}
+
+// wait makes a step one without a task.
+func wait(rng *rand.Rand, st *definitions.StepBuilder) {
+	switch rng.IntN(3) {
+	case 0:
+		st.Sleep(time.Duration(1+rng.IntN(5000)) * time.Millisecond)
+	case 1:
+		st.SleepUntil("1700000000 + " + strconv.Itoa(rng.IntN(20)-5))
+	default:
+		st.SleepUntil([]string{"input.missing", "input.n + 5", "'tomorrow'"}[rng.IntN(3)])
+	}
+	if rng.IntN(10) == 0 {
+		st.When("input.n > 1")
+	}
 }
 
 func decorate(rng *rand.Rand, st *definitions.StepBuilder) {

@@ -74,7 +74,11 @@ func (sc *script) define(text string) string {
 			sc.defineSaga(b, fields[1:])
 			continue
 		}
-		st := b.Step(fields[0]).Action("do-" + fields[0])
+		st := b.Step(fields[0])
+		if defineWait(sc, st, fields[1:]) {
+			continue
+		}
+		st.Action("do-" + fields[0])
 		st.Retry(definitions.RetryPolicy{Initial: time.Second, Jitter: definitions.NoJitter})
 		undone := false
 		for _, f := range fields[1:] {
@@ -144,6 +148,28 @@ func (sc *script) defineStep(st *definitions.StepBuilder, field string) bool {
 		sc.t.Fatalf("define: %q", field)
 	}
 	return false
+}
+
+// defineWait reads a step without a task; it tells whether it is one.
+func defineWait(sc *script, st *definitions.StepBuilder, fields []string) bool {
+	waits := false
+	for _, f := range fields {
+		key, value, _ := strings.Cut(f, ": ")
+		switch key {
+		case "sleep":
+			st.Sleep(duration(sc.t, value))
+			waits = true
+		case "sleep until":
+			st.SleepUntil(value)
+			waits = true
+		}
+	}
+	for _, f := range fields {
+		if key, _, _ := strings.Cut(f, ": "); waits && !strings.HasPrefix(key, "sleep") {
+			sc.defineStep(st, f)
+		}
+	}
+	return waits
 }
 
 func (sc *script) policy(text string) definitions.RetryPolicy {
@@ -434,6 +460,9 @@ func (sc *script) show() string {
 		}
 		if !v.NextAttempt.IsZero() {
 			fmt.Fprintf(&out, ", next in %s", v.NextAttempt.Sub(sc.now))
+		}
+		if !v.Until.IsZero() {
+			fmt.Fprintf(&out, ", for another %s", v.Until.Sub(sc.now))
 		}
 		out.WriteString("\n")
 	}

@@ -75,6 +75,7 @@ func (s *State) appendStep(b []byte, st *step) []byte {
 		flags(st.resolved, st.comp != nil, st.fail != nil, st.heuristic))
 	b = binary.AppendVarint(b, st.started)
 	b = binary.AppendVarint(b, st.ended)
+	b = binary.AppendVarint(b, st.until)
 	b = appendString(b, st.worker)
 	b = appendBytes(b, st.output)
 	if st.fail != nil {
@@ -142,6 +143,9 @@ func (r *reader) snapshot(s *State) {
 		if p := s.steps[i].stalled; p != 0 && !s.has(p) {
 			r.fail("stalled in a phase that it does not have")
 		}
+		if st := &s.steps[i]; st.until != 0 && (st.state != stepActive || s.Def(i).Kind.HasTask()) {
+			r.fail("a wait of a step that does not wait")
+		}
 		if s.steps[i].stalled != 0 {
 			s.stalls++
 		}
@@ -173,6 +177,7 @@ func (r *reader) step(st *step) {
 	}
 	st.started = r.milli(0)
 	st.ended = r.milli(0)
+	st.until = r.milli(0)
 	st.worker = r.string()
 	st.output = r.payload()
 	if fail {

@@ -71,6 +71,7 @@ type step struct {
 	fail      *failure
 	started   int64
 	ended     int64
+	until     int64 // when the step's wait ends by itself; 0: it does not wait
 }
 
 // State is the fold of a run's events. It is not safe for concurrent use.
@@ -293,6 +294,9 @@ func (s *State) Wake() time.Time {
 		st := &s.steps[i]
 		if st.action.waiting && !s.turned {
 			earliest(st.action.retryAt)
+		}
+		if st.until != 0 {
+			earliest(st.until)
 		}
 		if st.comp != nil && st.comp.waiting {
 			earliest(st.comp.retryAt)

@@ -5,7 +5,8 @@ import "time"
 // StepView is a step as users see it.
 type StepView struct {
 	// State is one of pending, running, retrying, succeeded, skipped, failed,
-	// unknown, compensating, compensated, stalled, waived, resolved. A running
+	// unknown, compensating, compensated, stalled, waived, resolved; of a step
+	// that waits, sleeping. A running
 	// step has an attempt outstanding; whether that waits for a worker or is
 	// with one, the shell knows.
 	//
@@ -36,6 +37,7 @@ type StepView struct {
 	Stack   string
 
 	NextAttempt time.Time // zero: none is waiting
+	Until       time.Time // when the wait of the step ends by itself; zero: it does not wait
 	Started     time.Time // first attempt of the action
 	Ended       time.Time // when it came to its State; zero while it is under way
 }
@@ -61,6 +63,7 @@ func (s *State) StepView(i int) StepView {
 	if t.waiting && !s.status.Final() {
 		v.NextAttempt = fromMilli(t.retryAt)
 	}
+	v.Until = fromMilli(st.until)
 	if st.state == stepActive && st.undo < undoDone || st.undo == undoActive || st.stalled != 0 {
 		v.Ended = time.Time{}
 	}
@@ -75,6 +78,9 @@ func (s *State) word(i int) string {
 	st := &s.steps[i]
 	if st.stalled != 0 {
 		return "stalled"
+	}
+	if st.state == stepActive && !s.Def(i).Kind.HasTask() {
+		return s.waitWord(i)
 	}
 	switch st.undo {
 	case undoActive:

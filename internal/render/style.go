@@ -50,7 +50,7 @@ func (s Style) State(state, text string) string {
 		return s.paint(yellow, text)
 	case "running":
 		return s.paint(cyan, text)
-	case "pending", "not run", "waiting", "skipped":
+	case "pending", "not run", "waiting", "sleeping", "skipped":
 		return s.paint(faint, text)
 	}
 	return text
@@ -62,7 +62,7 @@ func Symbol(state string) string {
 	switch state {
 	case "pending":
 		return "○"
-	case "waiting":
+	case "waiting", "sleeping":
 		return "◌"
 	case "running":
 		return "▶"

@@ -91,6 +91,7 @@ type RunDetail struct {
 // Step is the state of one step of a run.
 type Step struct {
 	Name                 string          `json:"name"`
+	Kind                 string          `json:"kind,omitempty" enum:"sleep" doc:"What a step without a task does; absent: it has a task."`
 	After                []string        `json:"after,omitempty"`
 	Service              string          `json:"service"`
 	Action               string          `json:"action"`
@@ -99,7 +100,7 @@ type Step struct {
 	Commit               string          `json:"commit,omitempty"`
 	Abort                string          `json:"abort,omitempty"`
 	Pivot                bool            `json:"pivot,omitempty"`
-	State                string          `json:"state" enum:"pending,waiting,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
+	State                string          `json:"state" enum:"pending,waiting,sleeping,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
 	Attempts             int             `json:"attempts" doc:"Of the action."`
 	CompensationAttempts int             `json:"compensation_attempts,omitempty"`
 	Worker               string          `json:"worker,omitempty" doc:"Where the attempt in flight is."`
@@ -109,6 +110,7 @@ type Step struct {
 	Error                string          `json:"error,omitempty"`
 	Stack                string          `json:"stack,omitempty"`
 	NextAttempt          *time.Time      `json:"next_attempt,omitempty"`
+	Until                *time.Time      `json:"until,omitempty" doc:"When the wait of the step ends by itself."`
 	Started              *time.Time      `json:"started,omitempty"`
 	Ended                *time.Time      `json:"ended,omitempty"`
 }
