@@ -49,6 +49,11 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 	}
 	o.after(w, s)
 	o.expression("when", e.when)
+	o.expression("for_each", e.forEach)
+	if s.ForEach {
+		o.integer("parallel", s.Parallel, DefaultParallel)
+		o.integer("max_items", s.MaxItems, 0)
+	}
 	o.expression("input", e.input)
 	o.expression("compensation_input", e.compensationInput)
 	attempts := DefaultMaxAttempts
@@ -114,6 +119,13 @@ func (o *writer) number(k string, f, byDefault float64) {
 	}
 }
 
+func (o *writer) integer(k string, n, byDefault int) {
+	if n != byDefault {
+		o.key(k)
+		o.b = strconv.AppendInt(o.b, int64(n), 10)
+	}
+}
+
 func (o *writer) list(k string, l []string) {
 	o.key(k)
 	o.b = append(o.b, '[')
@@ -133,10 +145,7 @@ func (o *writer) retry(k string, p RetryPolicy, attempts int) {
 	w.duration("max", p.Max, DefaultMax)
 	w.number("multiplier", p.Multiplier, DefaultMultiplier)
 	w.number("jitter", p.Jitter, DefaultJitter)
-	if p.MaxAttempts != attempts {
-		w.key("max_attempts")
-		w.b = strconv.AppendInt(w.b, int64(p.MaxAttempts), 10)
-	}
+	w.integer("max_attempts", p.MaxAttempts, attempts)
 	w.duration("max_elapsed", p.MaxElapsed, 0)
 	if len(p.NonRetryable) > 0 {
 		w.list("non_retryable", p.NonRetryable)

@@ -84,17 +84,23 @@ func (v *validator) stepExpressions(w *Workflow, i int) {
 	e := &w.exprs[i]
 	e.sleepUntil = v.expression(w, i, "sleep_until", s.sleepUntil, wantTime, before)
 	e.when = v.expression(w, i, "when", s.when, wantBool, before)
-	e.input = v.expression(w, i, "input", s.input, wantJSON, before)
-	e.compensationInput = v.expression(w, i, "compensation_input", s.compensationInput, wantJSON, beforeOrSelf)
+	vars := variables(s.forEach != "")
+	e.forEach = v.expression(w, i, "for_each", s.forEach, wantList, before)
+	e.input = v.expressionOf(vars, w, i, "input", s.input, wantJSON, before)
+	e.compensationInput = v.expressionOf(vars, w, i, "compensation_input", s.compensationInput, wantJSON, beforeOrSelf)
 }
 
 // expression compiles one expression; nil, if there is none or it is faulty.
 // hides says why the expression does not see a step; empty, if it does.
 func (v *validator) expression(w *Workflow, step int, field, text string, want want, hides func(ref int) string) *expression {
+	return v.expressionOf(ofRun, w, step, field, text, want, hides)
+}
+
+func (v *validator) expressionOf(vars variables, w *Workflow, step int, field, text string, want want, hides func(ref int) string) *expression {
 	if text == "" {
 		return nil
 	}
-	program, refs, problems := compileExpression(text, want)
+	program, refs, problems := compileExpression(text, want, vars)
 	for _, p := range problems {
 		v.fault(step, field, p.rule, "%s", p.message)
 	}
@@ -144,11 +150,17 @@ func (v *validator) resolved(i int, succs []int) Step {
 		Placement:           s.placement,
 		HasWhen:             s.when != "",
 		HasInput:            s.input != "",
+		ForEach:             s.forEach != "",
+		Parallel:            s.parallel,
+		MaxItems:            s.maxItems,
 
 		HasCompensationInput: s.compensationInput != "",
 	}
 	if st.Timeout == 0 {
 		st.Timeout = DefaultTimeout
+	}
+	if st.ForEach && st.Parallel == 0 {
+		st.Parallel = DefaultParallel
 	}
 	if st.CompensationTimeout == 0 {
 		st.CompensationTimeout = DefaultTimeout

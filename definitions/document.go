@@ -38,6 +38,9 @@ type stepDocument struct {
 	waitDocument
 	queueTimeout time.Duration
 	placement    Placement
+	forEach      string
+	parallel     int
+	maxItems     int
 }
 
 // participantDocument is what a participant has in place of action and

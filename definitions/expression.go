@@ -33,7 +33,7 @@ type expression struct {
 // stepExpressions are those of one step; nil where there is none.
 type stepExpressions struct {
 	when, input, compensationInput *expression
-	sleepUntil                     *expression
+	sleepUntil, forEach            *expression
 }
 
 // environment is what all expressions are compiled in. It is built once, when
@@ -58,6 +58,31 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
+// variables says which variables an expression may use.
+type variables bool
+
+const (
+	ofRun  variables = false // input and steps
+	ofItem variables = true  // ... and item and index
+)
+
+func (v variables) environment() (*cel.Env, error) {
+	if v == ofItem {
+		return itemEnvironment()
+	}
+	return environment()
+}
+
+// itemEnvironment is the environment of expressions about an item of a step
+// that fans out.
+var itemEnvironment = sync.OnceValues(func() (*cel.Env, error) {
+	env, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	return env.Extend(itemVariables()...)
+})
+
 // want is the type that an expression must yield.
 type want int
 
@@ -66,6 +91,7 @@ const (
 	wantBool
 	wantKey
 	wantTime
+	wantList
 )
 
 // admits reports whether a checked expression may yield what is wanted; for a
@@ -74,10 +100,12 @@ func (w want) admits(t *cel.Type) bool {
 	switch t.Kind() {
 	case types.DynKind, types.AnyKind:
 		return true
+	case types.ListKind:
+		return w == wantJSON || w == wantList
 	case types.BoolKind:
 		return w == wantJSON || w == wantBool
 	case types.StringKind, types.IntKind:
-		return w != wantBool
+		return w == wantJSON || w == wantKey || w == wantTime
 	case types.UintKind:
 		return w == wantJSON || w == wantKey
 	case types.TimestampKind:
@@ -96,6 +124,8 @@ func (w want) String() string {
 		return "a string or an integer"
 	case wantTime:
 		return "a time: a text in RFC 3339, a timestamp, or seconds since 1970"
+	case wantList:
+		return "a list"
 	}
 	return "a value with a JSON form"
 }
@@ -109,14 +139,14 @@ type problem struct {
 // compileExpression parses, checks and plans an expression. The references to
 // steps are returned also where the expression has other problems, as far as
 // it could be parsed.
-func compileExpression(text string, w want) (cel.Program, []reference, []problem) {
+func compileExpression(text string, w want, vars variables) (cel.Program, []reference, []problem) {
 	if len(text) > MaxExpressionBytes {
 		return nil, nil, []problem{{RuleLimit, fmt.Sprintf("longer than %d bytes", MaxExpressionBytes)}}
 	}
 	if !utf8.ValidString(text) {
 		return nil, nil, []problem{{RuleExpression, "not valid UTF-8"}}
 	}
-	env, err := environment()
+	env, err := vars.environment()
 	if err != nil {
 		return nil, nil, []problem{{RuleExpression, err.Error()}}
 	}

@@ -28,6 +28,7 @@ const (
 	RuleKind         = "kind"          // a step does one thing, and has the settings of that
 	RuleCompensation = "compensation"  // how a step is undone, before and after the pivot
 	RuleParticipant  = "participant"   // the three tasks of a participant: one service, no two the same
+	RuleForEach      = "for-each"      // the settings of a step that fans out
 	RuleDuration     = "duration"      // a malformed, negative or too long duration
 	RuleRetry        = "retry"         // a retry policy that makes no sense
 	RuleExpression   = "expression"    // an expression that does not compile, or has the wrong type
@@ -89,8 +90,8 @@ func (e *Invalid) Is(target error) bool { return target == ErrInvalid }
 // EvalError is the error of an expression that could not be evaluated on a
 // run's data: a key that is not there, a value of the wrong type, a limit.
 type EvalError struct {
-	Step       string // the step's name; empty for the workflow's own expressions
-	Field      string // routing_key, output, when, input, compensation_input or sleep_until
+	Step       string // the step's name, an item's with its index; empty for the workflow's own expressions
+	Field      string // routing_key, output, when, for_each, input, compensation_input or sleep_until
 	Expression string // its text
 	Err        error
 }

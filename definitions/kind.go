@@ -85,6 +85,9 @@ func (v *validator) withoutTask(i int) {
 		{"compensation_timeout", s.compensationTimeout != 0},
 		{"queue_timeout", s.queueTimeout != 0},
 		{"placement", s.placement != Bounded},
+		{"for_each", s.forEach != ""},
+		{"parallel", s.parallel != 0},
+		{"max_items", s.maxItems != 0},
 	} {
 		if setting.given {
 			v.fault(i, setting.field, RuleKind, "a %s has no task, and so no such setting: leave it out", s.kind)

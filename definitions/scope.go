@@ -3,6 +3,7 @@ package definitions
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -18,7 +19,9 @@ type Scope struct {
 	input   []byte
 	decoded ref.Val // input; nil until asked for
 	outputs [][]byte
-	steps   []ref.Val // {"output": ...} of each step; nil until asked for
+	steps   []ref.Val  // {"output": ...} of each step; nil until asked for
+	item    *itemScope // for which an expression is evaluated; nil: for none
+	cost    uint64     // of all evaluations so far
 }
 
 // NewScope returns the scope of a run with that input, a JSON text; an empty
@@ -126,22 +129,45 @@ func (sc *Scope) json(e *expression) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := encodeValue(nil, v, MaxResultBytes, 0)
-	if err == nil && len(b) > MaxResultBytes {
-		err = fmt.Errorf("the result is larger than %d bytes", MaxResultBytes)
-	}
+	b, err := encodeResult(v)
 	if err != nil {
-		return nil, e.fail(err)
+		return nil, sc.failed(e, err)
 	}
 	return b, nil
 }
 
+// encodeResult writes what an expression yields as JSON.
+func encodeResult(v ref.Val) ([]byte, error) {
+	b, err := encodeValue(nil, v, MaxResultBytes, 0)
+	if err == nil && len(b) > MaxResultBytes {
+		err = fmt.Errorf("the result is larger than %d bytes", MaxResultBytes)
+	}
+	return b, err
+}
+
 func (sc *Scope) eval(e *expression) (ref.Val, error) {
-	v, _, err := e.program.Eval((*activation)(sc))
+	v, details, err := e.program.Eval((*activation)(sc))
+	if c := details.ActualCost(); c != nil {
+		sc.cost += *c
+	}
 	if err != nil {
-		return nil, e.fail(err)
+		return nil, sc.failed(e, err)
 	}
 	return v, nil
+}
+
+// Cost is what all evaluations so far have cost, in the units of
+// EvaluationCostLimit.
+func (sc *Scope) Cost() uint64 { return sc.cost }
+
+// failed is the error of an expression; one that was evaluated for an item
+// names it.
+func (sc *Scope) failed(e *expression, err error) error {
+	f := &EvalError{Step: e.step, Field: e.field, Expression: e.text, Err: err}
+	if sc.item != nil {
+		f.Step = ItemName(e.step, sc.item.Index)
+	}
+	return f
 }
 
 func (e *expression) fail(err error) error {
@@ -154,6 +180,14 @@ type activation Scope
 // ResolveName implements cel.Activation.
 func (a *activation) ResolveName(name string) (any, bool) {
 	switch name {
+	case "item":
+		if it := a.item; it != nil {
+			return it.value(), true
+		}
+	case "index":
+		if it := a.item; it != nil {
+			return types.Int(it.Index), true
+		}
 	case "input":
 		return (*Scope)(a).decodedInput(), true
 	case "steps":
@@ -222,15 +256,23 @@ var (
 )
 
 func (sc *Scope) step(i int) ref.Val {
+	if sc.item != nil && sc.item.Step == i {
+		return sc.item.own()
+	}
 	if sc.outputs == nil || len(sc.outputs[i]) == 0 {
 		return noOutput
 	}
 	if sc.steps[i] == nil {
-		v, err := decodeJSON(sc.outputs[i], false)
-		if err != nil {
-			v = types.WrapErr(fmt.Errorf("the output of step %q is not JSON: %w", sc.w.steps[i].Name, err))
-		}
-		sc.steps[i] = &object{keys: outputKeys, vals: []ref.Val{v}}
+		sc.steps[i] = outputObject(sc.outputs[i], "step "+strconv.Quote(sc.w.steps[i].Name))
 	}
 	return sc.steps[i]
+}
+
+// outputObject is what expressions see of a step with that output.
+func outputObject(output []byte, of string) ref.Val {
+	v, err := decodeJSON(output, false)
+	if err != nil {
+		v = types.WrapErr(fmt.Errorf("the output of %s is not JSON: %w", of, err))
+	}
+	return &object{keys: outputKeys, vals: []ref.Val{v}}
 }

@@ -104,6 +104,7 @@ func (v *validator) step(i int) {
 	v.duration(i, "compensation_timeout", s.compensationTimeout)
 	v.duration(i, "queue_timeout", s.queueTimeout)
 	v.placement(i)
+	v.fansOut(i)
 }
 
 // identity checks the name of a step or participant, and its service.

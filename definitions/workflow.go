@@ -129,6 +129,11 @@ type Step struct {
 
 	Sleep         time.Duration // of a sleep; 0: until the time that SleepUntil yields
 	HasSleepUntil bool
+	// Of a step that fans out: how many of its items are under way at once, and
+	// how many it takes (0: what the orchestrator allows).
+	ForEach  bool
+	Parallel int
+	MaxItems int
 
 	HasWhen              bool
 	HasInput             bool

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -57,6 +59,7 @@ type Limits struct {
 	MaxWaitingTasks int // waiting tasks held whole, per task type; beyond, only their keys; default 1,024
 	MaxTags         int // default 16
 	MaxBatch        int // starts in one call; default 1,000
+	MaxItems        int // that a step may fan out to, whatever its definition says; default 1,000, at most 10,000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -72,6 +75,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxWaitingTasks, 1_024)
 	def(&l.MaxTags, 16)
 	def(&l.MaxBatch, 1_000)
+	def(&l.MaxItems, machine.DefaultMaxItems)
 	return l
 }
 
@@ -136,6 +140,9 @@ func (c Config) validate() error {
 	if c.Limits.MaxPayloadBytes > protocol.MaxPayloadBytes {
 		faults = append(faults, fmt.Errorf("config Limits.MaxPayloadBytes: at most %d, the limit of the protocol", protocol.MaxPayloadBytes))
 	}
+	if c.Limits.MaxItems > definitions.MaxItemsLimit {
+		faults = append(faults, fmt.Errorf("config Limits.MaxItems: at most %d", definitions.MaxItemsLimit))
+	}
 	l := c.Limits
 	for _, v := range []struct {
 		name  string
@@ -143,7 +150,7 @@ func (c Config) validate() error {
 	}{
 		{"MaxPayloadBytes", l.MaxPayloadBytes}, {"MaxUnfinished", l.MaxUnfinished},
 		{"MaxStarting", l.MaxStarting}, {"MaxResidentRuns", l.MaxResidentRuns},
-		{"MaxWaitingTasks", l.MaxWaitingTasks}, {"MaxTags", l.MaxTags}, {"MaxBatch", l.MaxBatch},
+		{"MaxWaitingTasks", l.MaxWaitingTasks}, {"MaxTags", l.MaxTags}, {"MaxBatch", l.MaxBatch}, {"MaxItems", l.MaxItems},
 	} {
 		if v.value < 1 {
 			faults = append(faults, fmt.Errorf("config Limits.%s: must be at least 1", v.name))

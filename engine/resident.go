@@ -89,13 +89,20 @@ func (c *cache) shrink(limit int, durable uint64) {
 	}
 }
 
+// newState is the state of a run of this workflow before its start.
+func (e *Engine) newState(wf *definitions.Workflow) *machine.State {
+	s := machine.NewState(wf)
+	s.LimitItems(e.cfg.Limits.MaxItems)
+	return s
+}
+
 // fold makes a resident run of what the store holds.
 func (e *Engine) fold(u store.Unfinished) (*run, error) {
 	w, err := e.workflows.version(u.Run.Workflow, u.Run.Version)
 	if err != nil {
 		return nil, fmt.Errorf("run %q: %w", u.Run.ID, err)
 	}
-	r := &run{row: u.Run, wf: w.wf, series: w.series, state: machine.NewState(w.wf), records: len(u.History)}
+	r := &run{row: u.Run, wf: w.wf, series: w.series, state: e.newState(w.wf), records: len(u.History)}
 	for _, rec := range u.History {
 		events, err := machine.DecodeEvents(rec.Data)
 		if err != nil {

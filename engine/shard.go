@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -17,8 +18,9 @@ const (
 	horizon = time.Minute
 	// duePeriod is how often rows are asked for wake-up times inside the horizon.
 	duePeriod = 20 * time.Second
-	// checkpointAfter is the number of history records of a run after which a
-	// checkpoint replaces them, so that no history grows without bound.
+	// checkpointAfter is the number of history records of a run, beside one for
+	// each of its steps, after which a checkpoint replaces them, so that no
+	// history grows without bound.
 	checkpointAfter = 256
 )
 
@@ -54,9 +56,12 @@ type shard struct {
 	effects effects
 	number  uint64 // of the submission being gathered
 
-	cmds      []machine.Command
-	due       []alarm
-	residents int // runs in memory, as counted last
+	cmds []machine.Command
+	// Attempts that the state asks for, while they are compared with those that
+	// it asked for before.
+	dispatched, cancelled []protocol.TaskID
+	due                   []alarm
+	residents             int // runs in memory, as counted last
 }
 
 func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
@@ -195,7 +200,7 @@ func (s *shard) handle(m *message) error {
 		return nil
 	}
 	err = s.step(r, m.input)
-	if res, ok := m.input.(machine.Result); ok && m.stray {
+	if res, ok := m.input.(machine.Result); ok && m.stray && res.Step < r.state.NumSteps() {
 		o := s.cancelOrder(r, protocol.TaskID{
 			Ref: m.ref, Step: int32(res.Step), Phase: protocol.Phase(res.Phase), Generation: res.Generation, Attempt: res.Attempt,
 		}, false)
@@ -240,7 +245,7 @@ func (s *shard) record(r *run, events []machine.Event, now time.Time) {
 	s.part.Append = append(s.part.Append, store.Record{
 		Ref: r.row.Ref, Seq: events[0].Seq, Data: machine.AppendEvents(nil, events),
 	})
-	if r.records++; r.records < checkpointAfter || r.row.Status.Final() {
+	if r.records++; r.records < checkpointAfter+r.state.NumSteps() || r.row.Status.Final() {
 		return
 	}
 	cp := r.state.Checkpoint(now)
@@ -254,34 +259,63 @@ func (s *shard) record(r *run, events []machine.Event, now time.Time) {
 	r.records = 2
 }
 
-// command acts on the commands of the state that are new.
+// command acts on the commands of the state that are new. Commands come in the
+// order of their attempts, and so does what is remembered of them: one pass tells
+// what is new and what is gone, however many there are.
 func (s *shard) command(r *run) {
 	s.cmds = r.state.Commands(s.cmds[:0])
-	dispatched, cancelled := 0, 0
+	if r.state.Status().Final() {
+		r.overtaken = slices.Concat(r.dispatched, r.cancelled)
+	}
+	dispatched, cancelled := attempts{known: r.dispatched}, attempts{known: r.cancelled}
+	s.dispatched, s.cancelled = s.dispatched[:0], s.cancelled[:0]
 	for _, c := range s.cmds {
 		id := taskID(r.row.Ref, c)
 		switch c.Kind {
 		case machine.Dispatch:
-			dispatched++
-			if slices.Contains(r.dispatched, id) {
-				continue
+			s.dispatched = append(s.dispatched, id)
+			if !dispatched.has(id) {
+				s.dispatch(r, id, c)
 			}
-			r.dispatched = append(r.dispatched, id)
-			s.dispatch(r, id, c)
 		case machine.CancelTask, machine.Withdraw:
-			cancelled++
-			if slices.Contains(r.cancelled, id) {
-				continue
+			s.cancelled = append(s.cancelled, id)
+			if !cancelled.has(id) {
+				s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id, c.Kind == machine.Withdraw))
 			}
-			r.cancelled = append(r.cancelled, id)
-			s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id, c.Kind == machine.Withdraw))
 		}
 	}
-	if r.state.Status().Final() {
-		r.overtaken = slices.Concat(r.dispatched, r.cancelled)
+	dispatched.rest()
+	for _, id := range dispatched.gone {
+		s.alarms.clear(id) // of its queue timeout
 	}
-	r.dispatched = s.keep(r.dispatched, true, dispatched)
-	r.cancelled = s.keep(r.cancelled, false, cancelled)
+	r.dispatched = append(r.dispatched[:0], s.dispatched...)
+	r.cancelled = append(r.cancelled[:0], s.cancelled...)
+}
+
+// attempts goes over a list of attempts in step with another.
+type attempts struct {
+	known []protocol.TaskID
+	gone  []protocol.TaskID // that the other list does not have
+}
+
+// has tells whether the list has an attempt; they are asked for in order.
+func (a *attempts) has(id protocol.TaskID) bool {
+	for len(a.known) > 0 && compareAttempts(a.known[0], id) < 0 {
+		a.gone, a.known = append(a.gone, a.known[0]), a.known[1:]
+	}
+	if len(a.known) == 0 || a.known[0] != id {
+		return false
+	}
+	a.known = a.known[1:]
+	return true
+}
+
+func (a *attempts) rest() { a.gone = append(a.gone, a.known...) }
+
+// compareAttempts is the order in which a state gives its commands.
+func compareAttempts(a, b protocol.TaskID) int {
+	return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(a.Phase, b.Phase),
+		cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Attempt, b.Attempt))
 }
 
 // abandon takes back the attempts that are outstanding when their run ends:
@@ -298,20 +332,4 @@ func (s *shard) abandon(r *run, in machine.Input) {
 		s.effects.cancel = append(s.effects.cancel, o)
 	}
 	r.overtaken = nil
-}
-
-// keep drops from ids what the state (s.cmds) asks for no longer.
-func (s *shard) keep(ids []protocol.TaskID, dispatch bool, wanted int) []protocol.TaskID {
-	if len(ids) == wanted {
-		return ids
-	}
-	return slices.DeleteFunc(ids, func(id protocol.TaskID) bool {
-		gone := !slices.ContainsFunc(s.cmds, func(c machine.Command) bool {
-			return (c.Kind == machine.Dispatch) == dispatch && taskID(id.Ref, c) == id
-		})
-		if gone && dispatch {
-			s.alarms.clear(id) // of its queue timeout
-		}
-		return gone
-	})
 }

@@ -100,7 +100,7 @@ func (s *shard) start(o *startOrder) error {
 	}
 	now := s.eng.clock.now()
 	r := &run{
-		wf: o.wf.wf, series: o.wf.series, state: machine.NewState(o.wf.wf), part: s.number, records: 1,
+		wf: o.wf.wf, series: o.wf.series, state: s.eng.newState(o.wf.wf), part: s.number, records: 1,
 		row: store.Run{
 			Ref: s.nextRef, ID: o.id, Shard: s.id, Workflow: o.wf.wf.Name(), Version: o.wf.wf.Version(),
 			InputHash: o.hash, Tags: o.tags, RetryOf: o.retryOf, Created: now,

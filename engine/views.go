@@ -180,30 +180,40 @@ func (e *Engine) History(ctx context.Context, id string) ([]rest.Event, error) {
 	if err != nil {
 		return nil, storeError("read history", err)
 	}
-	var out []rest.Event
+	var events []machine.Event
 	for _, rec := range records {
-		events, err := machine.DecodeEvents(rec.Data)
+		more, err := machine.DecodeEvents(rec.Data)
 		if err != nil {
 			return nil, fmt.Errorf("history record %d: %w", rec.Seq, err)
 		}
-		for _, ev := range events {
-			out = append(out, eventOf(w.wf, ev))
+		events = append(events, more...)
+	}
+	state := machine.NewState(w.wf)
+	for _, ev := range events {
+		if err := state.Apply(ev); err != nil {
+			break // what can be read is shown
 		}
+	}
+	out := make([]rest.Event, len(events))
+	for i, ev := range events {
+		out[i] = eventOf(state, ev)
 	}
 	return out, nil
 }
 
-func eventOf(wf *definitions.Workflow, ev machine.Event) rest.Event {
+// eventOf is an event as users see it; the state is that at the end of the
+// history.
+func eventOf(state *machine.State, ev machine.Event) rest.Event {
 	out := rest.Event{
 		Seq: ev.Seq, At: ev.At, Kind: ev.Kind.String(), Generation: ev.Generation, Attempt: ev.Attempt,
 		Worker: ev.Worker, Code: ev.Code, Message: ev.Message, Stack: ev.Stack, By: ev.By,
-		Until: optional(ev.Until), Text: machine.Explain(wf, ev),
+		Until: optional(ev.Until), Text: state.Explain(ev),
 	}
 	if ev.Kind != machine.Checkpointed && json.Valid(ev.Payload) {
 		out.Payload = ev.Payload
 	}
-	if ev.Step >= 0 && ev.Step < wf.Len() {
-		out.Step = wf.Step(ev.Step).Name
+	if ev.Step >= 0 && ev.Step < state.NumSteps() {
+		out.Step = state.Def(ev.Step).Name
 	}
 	if ev.Phase != 0 {
 		out.Phase = ev.Phase.String()

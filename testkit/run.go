@@ -119,7 +119,7 @@ func (r *Run) History() []string {
 	lines := make([]string, 0, len(r.Events)+len(r.comment))
 	comments := r.comment
 	for i, e := range r.Events {
-		lines = append(lines, fmt.Sprintf("%4d %8v  %s", e.Seq, e.At.Sub(start), machine.Explain(r.wf, e)))
+		lines = append(lines, fmt.Sprintf("%4d %8v  %s", e.Seq, e.At.Sub(start), r.state.Explain(e)))
 		for len(comments) > 0 && comments[0].after == i+1 {
 			lines = append(lines, comments[0].text)
 			comments = comments[1:]

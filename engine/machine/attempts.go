@@ -67,6 +67,12 @@ func (d *decision) result(in *Result) error {
 		d.answer(a, at, in)
 		return nil
 	}
+	if in.Outcome == OutcomeSucceeded && a.phase == Action && !d.fits(a.step, in.Output) {
+		tooLarge := *in
+		tooLarge.Outcome, tooLarge.Retryable, tooLarge.Output, tooLarge.Code = OutcomeUnknown, false, nil, CodeOutput
+		tooLarge.Message = fmt.Sprintf("the outputs of all items together are larger than %d bytes", MaxItemOutputs)
+		in = &tooLarge
+	}
 	if d.settled(a.step, a.phase) && !d.revives(a, in.Outcome) {
 		if at == outstanding {
 			d.closeAttempt(a, in.Worker)
@@ -160,7 +166,7 @@ func (d *decision) expired(in *Expired) error {
 	e := a.event(AttemptExpired)
 	e.Code, e.Message, e.Sent = CodeQueueTimeout, "no worker started the task within its queue timeout", in.Sent
 	asked := in.Sent || d.task(a.step, a.phase).unknown > 0
-	d.unsuccessful(e, !d.first(a.phase) || asked && (d.single || d.Def(a.step).Pivot))
+	d.unsuccessful(e, !d.first(a.phase) || asked && (d.single || d.def(a.step).Pivot))
 	return nil
 }
 
@@ -218,7 +224,7 @@ func (d *decision) unsuccessful(e Event, retryable bool) {
 
 // policy is the retry policy of a phase of a step or participant.
 func (s *State) policy(i int, p Phase) *definitions.RetryPolicy {
-	switch def := s.Def(i); {
+	switch def := s.def(i); {
 	case s.first(p):
 		return &def.Retry
 	case p == Compensate:

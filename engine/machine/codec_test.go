@@ -222,12 +222,12 @@ func TestEveryKindHasAWordAndAnExplanation(t *testing.T) {
 		}
 		seen[k.String()] = true
 		for _, step := range []int{-1, 0, 99} {
-			if Explain(wf, Event{Kind: k, Step: step, Phase: Action}) == "" {
+			if NewState(wf).Explain(Event{Kind: k, Step: step, Phase: Action}) == "" {
 				t.Errorf("%v of step %d has no explanation", k, step)
 			}
 		}
 	}
-	if Explain(wf, Event{}) == "" || EventKind(0).String() != "invalid" {
+	if NewState(wf).Explain(Event{}) == "" || EventKind(0).String() != "invalid" {
 		t.Error("an invalid event has no words")
 	}
 }
@@ -285,7 +285,7 @@ func FuzzDecodeEvents(f *testing.F) {
 func foldAnything(t *testing.T, wf *definitions.Workflow, events []Event) {
 	s := NewState(wf)
 	for _, e := range events {
-		Explain(wf, e)
+		NewState(wf).Explain(e)
 		if s.Apply(e) != nil {
 			break
 		}

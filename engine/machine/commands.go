@@ -38,7 +38,7 @@ func (s *State) Commands(buf []Command) []Command {
 		return buf
 	}
 	one, two := s.phases()
-	for i := range s.steps {
+	for i := range s.live() {
 		st := &s.steps[i]
 		if st.action.outstanding {
 			buf = s.commands(buf, i, one, &st.action)
@@ -63,7 +63,7 @@ func (s *State) commands(buf []Command, i int, p Phase, t *task) []Command {
 	if settled || givenUp {
 		c.Kind = CancelTask
 		buf = append(buf, c)
-	} else if s.first(p) && (s.cancelled || s.overdue) && (s.single || s.Def(i).Pivot) {
+	} else if s.first(p) && (s.cancelled || s.overdue) && (s.single || s.def(i).Pivot) {
 		c.Kind = Withdraw
 		buf = append(buf, c)
 	}

@@ -20,6 +20,7 @@ type decision struct {
 	*State
 	now    int64 // ms
 	events []Event
+	budget budget
 }
 
 // Step decides on an input at time now, folds the resulting events into the

@@ -216,7 +216,7 @@ func (d *decision) send(i int, p Phase) {
 	if t := d.task(i, p); t != nil {
 		e.Attempt = t.attempt + 1
 	}
-	if d.first(p) && e.Attempt == 1 && d.Def(i).HasInput {
+	if d.first(p) && e.Attempt == 1 && d.def(i).HasInput {
 		input, err := d.getScope().Input(i)
 		if err != nil {
 			d.refuse(i, p, 1, err)
@@ -273,7 +273,7 @@ func (s *State) mayEndAs(status Status) bool {
 func (s *State) checkDecision(e *Event, hasPhase bool) error {
 	fits := true
 	switch e.Kind {
-	case StepSkipped, TurnedBack, RunSucceeded, RunCompensated:
+	case StepSkipped, StepExpanded, TurnedBack, RunSucceeded, RunCompensated:
 		fits = !s.participants
 	case DecidedCommit:
 		fits = s.participants && !s.decided() && s.unanimous()

@@ -41,6 +41,8 @@ const (
 	// Of steps without a task.
 	WaitStarted // Step, Until: when it ends by itself
 	WaitEnded   // Step
+	// Of sagas.
+	StepExpanded // Step, Payload: a list, an item for each element
 	kindEnd
 )
 
@@ -75,6 +77,7 @@ var kindNames = [kindEnd]string{
 	RunAborted:       "run_aborted",
 	WaitStarted:      "wait_started",
 	WaitEnded:        "wait_ended",
+	StepExpanded:     "step_expanded",
 }
 
 // String returns the kind as a stable word, such as "attempt_scheduled".

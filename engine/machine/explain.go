@@ -4,13 +4,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/ringmaster-dev/ringmaster/definitions"
 )
 
-// Explain tells an event in plain words.
-func Explain(wf *definitions.Workflow, e Event) string {
-	x := explainer{wf: wf, e: &e}
+// Explain tells an event of the run in plain words. The state is that after the
+// event, or a later one: it knows the items that the event may name.
+func (s *State) Explain(e Event) string {
+	x := explainer{s: s, e: &e}
 	switch e.Kind {
 	case RunStarted:
 		x.started()
@@ -19,6 +18,8 @@ func Explain(wf *definitions.Workflow, e Event) string {
 		x.attempt()
 	case StepSkipped:
 		x.say(x.step(), " is skipped: its condition is false")
+	case StepExpanded:
+		x.expanded()
 	case StepFailed:
 		x.say("an expression of ", x.task(), " failed")
 		x.why(": ")
@@ -63,9 +64,9 @@ func Explain(wf *definitions.Workflow, e Event) string {
 
 // explainer gathers the words for one event.
 type explainer struct {
-	wf *definitions.Workflow
-	e  *Event
-	b  strings.Builder
+	s *State
+	e *Event
+	b strings.Builder
 }
 
 func (x *explainer) say(words ...string) {
@@ -76,10 +77,25 @@ func (x *explainer) say(words ...string) {
 
 // step is the name of the event's step.
 func (x *explainer) step() string {
-	if x.e.Step < 0 || x.e.Step >= x.wf.Len() {
+	if x.e.Step < 0 || x.e.Step >= x.s.NumSteps() {
 		return "step " + strconv.Itoa(x.e.Step)
 	}
-	return x.wf.Step(x.e.Step).Name
+	return x.s.name(x.e.Step)
+}
+
+func (x *explainer) expanded() {
+	n := 0
+	if i := x.e.Step; i >= 0 && i < x.s.NumSteps() {
+		_, n, _ = x.s.Items(i)
+	}
+	switch n {
+	case 0:
+		x.say(x.step(), " has no items: it has succeeded")
+	case 1:
+		x.say(x.step(), " fans out to 1 item")
+	default:
+		x.say(x.step(), " fans out to ", strconv.Itoa(n), " items")
+	}
 }
 
 // task names the step, and its phase if it is not the action.

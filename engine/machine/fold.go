@@ -33,7 +33,7 @@ func (s *State) check(e *Event) error {
 	case AttemptScheduled, AttemptSucceeded, AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired,
 		AttemptWithdrawn, AttemptClosed, StepFailed, StepStalled, RetryOrdered, SkipOrdered, StepResolved:
 		needsStep, needsPhase = true, true
-	case StepSkipped, WaitStarted, WaitEnded:
+	case StepSkipped, WaitStarted, WaitEnded, StepExpanded:
 		needsStep = true
 	case RunStarted, TurnedBack, CancelRequested, DeadlinePassed, OutputFailed, RunSucceeded, RunCompensated:
 	case AttemptReadOnly, HeuristicOutcome:
@@ -46,6 +46,9 @@ func (s *State) check(e *Event) error {
 		return fmt.Errorf("%w: event %d (%v) names no step or phase", ErrCorrupt, e.Seq, e.Kind)
 	}
 	if err := s.checkWait(e); err != nil {
+		return err
+	}
+	if err := s.checkItems(e); err != nil {
 		return err
 	}
 	return s.checkDecision(e, needsPhase)
@@ -90,6 +93,8 @@ func (s *State) fold(e *Event) {
 		s.foldOrder(e)
 	case WaitStarted, WaitEnded:
 		s.foldWait(e)
+	case StepExpanded:
+		s.foldExpanded(e)
 	case OutputFailed:
 	case RunSucceeded:
 		s.output = e.Payload
@@ -100,6 +105,9 @@ func (s *State) fold(e *Event) {
 		s.end()
 	default:
 		s.foldTransaction(e)
+	}
+	if e.Step >= s.wf.Len() {
+		s.touch(e.Step)
 	}
 	if !s.status.Final() {
 		s.status = s.present()
@@ -183,12 +191,15 @@ func (s *State) foldSucceeded(e *Event) {
 // is an effect to compensate.
 func (s *State) applied(i int, output []byte) {
 	st := &s.steps[i]
+	if of, _, ok := s.ItemOf(i); ok {
+		s.steps[of].fan.outputs += len(output) - len(st.output)
+	}
 	st.output = output
-	if s.scope != nil {
+	if s.scope != nil && i < s.wf.Len() {
 		s.scope.SetOutput(i, orNull(output))
 	}
 	s.settle(i, stepSucceeded)
-	if s.turned && s.Def(i).Pivot {
+	if s.turned && s.def(i).Pivot {
 		s.waived = true // nothing undoes a pivot
 	}
 }
@@ -199,7 +210,7 @@ func (s *State) settle(i int, state stepState) {
 	st.state = state
 	st.until = 0
 	st.ended = s.at
-	if !s.turned && (state == stepSucceeded || state == stepSkipped) && s.Def(i).Pivot {
+	if !s.turned && (state == stepSucceeded || state == stepSkipped) && s.def(i).Pivot {
 		s.passed = true
 	}
 }
@@ -287,8 +298,11 @@ func (s *State) foldTurned(e *Event) {
 		}
 	}
 	for i := range s.steps {
-		if st := &s.steps[i]; st.state == stepActive && !st.action.outstanding {
+		if st := &s.steps[i]; st.state == stepActive && !st.action.outstanding && st.fan == nil {
 			s.abandon(i)
+		}
+		if i >= s.wf.Len() {
+			s.touch(i)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (d *decision) forward() {
 
 // complete tells whether every step has succeeded or been skipped.
 func (s *State) complete() bool {
-	for i := range s.steps {
+	for i := range s.wf.Len() {
 		if st := s.steps[i].state; st != stepSucceeded && st != stepSkipped {
 			return false
 		}
@@ -72,28 +72,33 @@ func (d *decision) succeed() {
 // startReady starts the steps that can start, and the attempts that are due.
 // It tells whether more may have become possible by that, or by a failure.
 func (d *decision) startReady() (again bool) {
-	for i := range d.steps {
+	for i := range d.wf.Len() {
 		st := &d.steps[i]
+		before := st.state
 		switch {
-		case st.state == stepPending && d.ready(i),
-			st.state == stepActive && st.action.waiting && st.action.retryAt <= d.now:
+		case before == stepPending && d.ready(i),
+			before == stepActive && st.action.waiting && st.action.retryAt <= d.now:
 			d.launch(i, Action)
 		case d.over(st):
 			d.leave(i)
-		default:
+		case st.fan == nil:
 			continue
+		}
+		st = &d.steps[i] // which has moved, if the step fans out
+		if st.fan != nil && st.state == stepActive {
+			d.startItems(i)
 		}
 		if d.turned {
 			return false
 		}
-		again = again || st.state == stepSkipped || st.state == stepSucceeded
+		again = again || st.state != before && (st.state == stepSkipped || st.state == stepSucceeded)
 	}
 	return again
 }
 
 // ready tells whether all that step i comes after is done.
 func (s *State) ready(i int) bool {
-	for _, p := range s.Def(i).Preds {
+	for _, p := range s.def(i).Preds {
 		if st := s.steps[p].state; st != stepSucceeded && st != stepSkipped {
 			return false
 		}
@@ -104,9 +109,13 @@ func (s *State) ready(i int) bool {
 // launch schedules the next attempt of a phase. The first attempt of a
 // generation evaluates the step's expressions, unless an operator gave the input.
 func (d *decision) launch(i int, p Phase) {
-	def := d.Def(i)
+	def, item := d.def(i), i >= d.wf.Len()
 	if !def.Kind.HasTask() {
 		d.enter(i)
+		return
+	}
+	if p == Action && def.ForEach && !item {
+		d.expand(i)
 		return
 	}
 	e := Event{Kind: AttemptScheduled, Step: i, Phase: p, Generation: 1, Attempt: 1}
@@ -119,14 +128,19 @@ func (d *decision) launch(i int, p Phase) {
 	} else if p == Compensate {
 		e.Generation = max(d.steps[i].action.generation, 1)
 	}
-	if p == Action && !d.wanted(i, e.Generation) {
+	if p == Action && !item && !d.wanted(i, e.Generation) {
 		return
 	}
 	var err error
-	if p == Action && def.HasInput {
-		e.Payload, err = d.getScope().Input(i)
-	} else if p == Compensate && def.HasCompensationInput {
-		e.Payload, err = d.getScope().CompensationInput(i)
+	switch sc := d.getScope(); {
+	case p == Action && def.HasInput && item:
+		e.Payload, err = sc.ItemInput(d.item(i))
+	case p == Action && def.HasInput:
+		e.Payload, err = sc.Input(i)
+	case p == Compensate && def.HasCompensationInput && item:
+		e.Payload, err = sc.ItemCompensationInput(d.item(i), d.steps[i].output)
+	case p == Compensate && def.HasCompensationInput:
+		e.Payload, err = sc.CompensationInput(i)
 	}
 	if err != nil {
 		d.refuse(i, p, e.Generation, err)
@@ -138,9 +152,10 @@ func (d *decision) launch(i int, p Phase) {
 	d.emit(e)
 }
 
-// wanted tells whether a step that can start is to. If not, that is recorded.
+// wanted tells whether the condition of a step holds. If not, the step is
+// skipped; if it cannot be told, it has failed.
 func (d *decision) wanted(i int, generation uint32) bool {
-	if !d.Def(i).HasWhen {
+	if !d.def(i).HasWhen {
 		return true
 	}
 	wanted, err := d.getScope().When(i)
@@ -170,7 +185,7 @@ func (d *decision) concludes(i int, p Phase, why string) {
 	}
 	st := &d.steps[i]
 	switch {
-	case p == Compensate, d.passed, d.Def(i).Pivot && st.state == stepUnknown:
+	case p == Compensate, d.passed, d.def(i).Pivot && st.state == stepUnknown:
 		d.emit(Event{Kind: StepStalled, Step: i, Phase: p, Code: why})
 	case !d.turned:
 		d.turn(i, CodeStepFailed, "")

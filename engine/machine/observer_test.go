@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -23,6 +24,9 @@ type observer struct {
 }
 
 type observedStep struct {
+	items   []int // of a step that has fanned out
+	fanned  bool
+	of      int       // of an item: its step; else itself
 	until   time.Time // when its wait ends by itself
 	outcome string    // "", active, succeeded, skipped, failed, unknown
 	undone  string    // "", active, compensated, waived, resolved
@@ -43,11 +47,77 @@ type observedTask struct {
 }
 
 func newObserver(wf *definitions.Workflow) *observer {
-	return &observer{wf: wf, steps: make([]observedStep, wf.Len())}
+	o := &observer{wf: wf, steps: make([]observedStep, wf.Len())}
+	for i := range o.steps {
+		o.steps[i].of = i
+	}
+	return o
+}
+
+// def is the definition that a step follows, or the step of an item.
+func (o *observer) def(i int) *definitions.Step { return o.wf.Step(o.steps[i].of) }
+
+// expanded takes note of the items of a step.
+func (o *observer) expanded(e Event) error {
+	var list []any
+	if err := json.Unmarshal(e.Payload, &list); err != nil {
+		return err
+	}
+	s := &o.steps[e.Step]
+	if o.turned || s.fanned || !o.def(e.Step).ForEach {
+		return fmt.Errorf("F1: step %d fans out when turned %v, fanned out %v", e.Step, o.turned, s.fanned)
+	}
+	if err := o.mayAct(e); err != nil {
+		return err
+	}
+	s.fanned = true
+	for range list {
+		s.items = append(s.items, len(o.steps))
+		o.steps = append(o.steps, observedStep{of: e.Step})
+		s = &o.steps[e.Step]
+	}
+	return nil
+}
+
+// join tells of the steps whose items have all succeeded that they have.
+func (o *observer) join() {
+	for i := range o.steps {
+		s := &o.steps[i]
+		open := func(k int) bool { return o.steps[k].outcome != "succeeded" && o.steps[k].outcome != "skipped" }
+		if s.fanned && s.outcome == "active" && !o.turned && !slices.ContainsFunc(s.items, open) {
+			s.outcome = "succeeded"
+		}
+	}
+}
+
+// window checks that an item starts in its turn, and that no more are under way
+// than may be; of actions from the first on, of compensations from the last on.
+func (o *observer) window(e Event) error {
+	of := o.steps[e.Step].of
+	if of == e.Step {
+		return nil
+	}
+	busy := 0
+	for _, k := range o.steps[of].items {
+		s := &o.steps[k]
+		switch {
+		case e.Phase == Action && k < e.Step && s.outcome == "":
+			return fmt.Errorf("F2: item %d starts before item %d", e.Step, k)
+		case e.Phase == Compensate && s.undone == "" && k > e.Step && o.undoOpen(k) && o.steps[e.Step].undone == "":
+			return fmt.Errorf("F2: item %d is compensated before item %d", e.Step, k)
+		case k == e.Step:
+		case e.Phase == Action && (s.outcome == "active" || s.stalled == Action), e.Phase == Compensate && s.undone == "active":
+			busy++
+		}
+	}
+	if most := o.wf.Step(of).Parallel; busy >= most {
+		return fmt.Errorf("F3: item %d starts as number %d of %d", e.Step, busy+1, most)
+	}
+	return nil
 }
 
 func (o *observer) descendants(i int, seen map[int]bool) map[int]bool {
-	for _, j := range o.wf.Step(i).Succs {
+	for _, j := range o.def(i).Succs {
 		if !seen[j] {
 			seen[j] = true
 			o.descendants(j, seen)
@@ -59,22 +129,36 @@ func (o *observer) descendants(i int, seen map[int]bool) map[int]bool {
 // calledFor tells whether the step is to be compensated, by what is known.
 func (o *observer) calledFor(i int) bool {
 	s := &o.steps[i]
-	return (s.outcome == "succeeded" || s.outcome == "unknown") && o.wf.Step(i).Compensation != ""
+	return !s.fanned && (s.outcome == "succeeded" || s.outcome == "unknown") && o.def(i).Compensation != ""
 }
 
 func (o *observer) undoOpen(i int) bool {
+	if o.steps[i].fanned {
+		return slices.ContainsFunc(o.steps[i].items, o.undoOpen)
+	}
 	return o.calledFor(i) && (o.steps[i].undone == "" || o.steps[i].undone == "active")
 }
 
 // see takes one event; the error names the invariant that it breaks.
 func (o *observer) see(e Event) error {
+	err := o.saw(e)
+	o.join()
+	return err
+}
+
+func (o *observer) saw(e Event) error {
 	if o.ended != 0 {
 		return fmt.Errorf("S1: %v after %v", e.Kind, o.ended)
 	}
 	o.last = e.At
 	switch e.Kind {
 	case AttemptScheduled:
+		if err := o.window(e); err != nil {
+			return err
+		}
 		return o.scheduled(e)
+	case StepExpanded:
+		return o.expanded(e)
 	case AttemptSucceeded:
 		return o.succeeded(e)
 	case AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired, AttemptWithdrawn, AttemptClosed:
@@ -94,7 +178,7 @@ func (o *observer) see(e Event) error {
 		}
 	case StepStalled:
 		s := &o.steps[e.Step]
-		if e.Phase == Action && !o.passed && !(o.wf.Step(e.Step).Pivot && s.outcome == "unknown") {
+		if e.Phase == Action && !o.passed && !(o.def(e.Step).Pivot && s.outcome == "unknown") {
 			return fmt.Errorf("S7: action of %d stalled before the pivot", e.Step)
 		}
 		s.stalled = e.Phase
@@ -118,7 +202,7 @@ func (o *observer) end(e Event, err error) error {
 }
 
 func (o *observer) pass(i int) {
-	if o.wf.Step(i).Pivot && !o.turned {
+	if o.def(i).Pivot && !o.turned {
 		o.passed = true
 	}
 }
@@ -153,9 +237,9 @@ func (o *observer) scheduled(e Event) error {
 	if t.round++; t.round == 1 {
 		t.begun = e.At
 	}
-	policy := o.wf.Step(e.Step).Retry
+	policy := o.def(e.Step).Retry
 	if e.Phase == Compensate {
-		policy = o.wf.Step(e.Step).CompensationRetry
+		policy = o.def(e.Step).CompensationRetry
 	}
 	switch {
 	case policy.MaxAttempts > 0 && t.round > policy.MaxAttempts:
@@ -174,7 +258,7 @@ func (o *observer) mayAct(e Event) error {
 	if o.turned {
 		return fmt.Errorf("S4: action of %d starts after the turn", e.Step)
 	}
-	for _, p := range o.wf.Step(e.Step).Preds {
+	for _, p := range o.def(e.Step).Preds {
 		if out := o.steps[p].outcome; out != "succeeded" && out != "skipped" {
 			return fmt.Errorf("S3: step %d starts while %d is %q", e.Step, p, out)
 		}
@@ -189,7 +273,7 @@ func (o *observer) mayAct(e Event) error {
 // wait checks a step without a task: it waits for as long as it said, once.
 func (o *observer) wait(e Event) error {
 	s := &o.steps[e.Step]
-	if o.wf.Step(e.Step).Kind.HasTask() {
+	if o.def(e.Step).Kind.HasTask() {
 		return fmt.Errorf("step %d has a task, and waits", e.Step)
 	}
 	begun := s.outcome == "active"
@@ -333,7 +417,7 @@ func (o *observer) turn(e Event) error {
 	}
 	o.turned = true
 	for i := range o.steps {
-		if s := &o.steps[i]; s.outcome == "active" && !s.task[Action].outstanding {
+		if s := &o.steps[i]; s.outcome == "active" && !s.fanned && !s.task[Action].outstanding {
 			s.outcome = s.task[Action].verdict()
 			if s.task[Action].made == 0 {
 				s.outcome = ""
@@ -407,6 +491,8 @@ func (o *observer) checkCompensated() error {
 func (o *observer) word(i int) []string {
 	s := &o.steps[i]
 	switch {
+	case s.fanned:
+		return o.fanWords(s)
 	case s.stalled != 0:
 		return []string{"stalled"}
 	case s.undone == "active":
@@ -417,14 +503,32 @@ func (o *observer) word(i int) []string {
 		return []string{"pending"}
 	case s.outcome == "active" && s.task[Action].outstanding:
 		return []string{"running"}
-	case s.outcome == "active" && !o.wf.Step(i).Kind.HasTask():
-		return []string{o.wf.Step(i).Kind.String() + "ing"}
+	case s.outcome == "active" && !o.def(i).Kind.HasTask():
+		return []string{o.def(i).Kind.String() + "ing"}
 	case s.outcome == "active":
 		return []string{"retrying"}
 	case s.outcome == "succeeded":
 		return []string{"succeeded", "resolved"}
 	}
 	return []string{s.outcome}
+}
+
+// fanWords is what a step that has fanned out may be called.
+func (o *observer) fanWords(s *observedStep) []string {
+	if slices.ContainsFunc(s.items, func(k int) bool { return o.steps[k].stalled != 0 }) {
+		return []string{"stalled"}
+	}
+	switch {
+	case !o.turned && s.outcome == "active":
+		return []string{"running", "retrying"}
+	case !o.turned:
+		return []string{"succeeded"}
+	case slices.ContainsFunc(s.items, func(k int) bool { return o.steps[k].undone == "active" }):
+		return []string{"compensating"}
+	case slices.ContainsFunc(s.items, o.undoOpen):
+		return []string{"running", "retrying", "succeeded", "failed", "unknown"}
+	}
+	return []string{"compensated", "waived", "resolved", "succeeded", "failed", "unknown"}
 }
 
 // transitions are the legal ones of S1.

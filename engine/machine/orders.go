@@ -17,7 +17,7 @@ func (s *State) stalledTask(i int) (Phase, error) {
 		return 0, fmt.Errorf("%w: step %d of %d", ErrNoStep, i, len(s.steps))
 	}
 	if s.steps[i].stalled == 0 {
-		return 0, fmt.Errorf("%w: %s", ErrNotStalled, s.Def(i).Name)
+		return 0, fmt.Errorf("%w: %s", ErrNotStalled, s.name(i))
 	}
 	return s.steps[i].stalled, nil
 }
@@ -35,15 +35,15 @@ func (d *decision) retry(in *Retry) error {
 	}
 	if in.Input != nil && d.participants {
 		return fmt.Errorf("%w: other input for %s: a participant's tasks all have the input that it prepared",
-			ErrNotAllowed, d.Def(in.Step).Name)
+			ErrNotAllowed, d.name(in.Step))
 	}
-	if in.Input != nil && !d.Def(in.Step).Kind.HasTask() {
-		return fmt.Errorf("%w: other input for %s: a %s has none", ErrNotAllowed, d.Def(in.Step).Name, d.Def(in.Step).Kind)
+	if in.Input != nil && !d.def(in.Step).Kind.HasTask() {
+		return fmt.Errorf("%w: other input for %s: a %s has none", ErrNotAllowed, d.name(in.Step), d.def(in.Step).Kind)
 	}
 	if in.Input != nil {
 		if t.unknown > 0 {
 			return fmt.Errorf("%w: other input for %s, of which an attempt may have had an effect",
-				ErrNotAllowed, d.Def(in.Step).Name)
+				ErrNotAllowed, d.name(in.Step))
 		}
 		e.Generation++
 		e.Payload = orNull(in.Input)
@@ -64,7 +64,7 @@ func (d *decision) skip(in *Skip) error {
 	if d.first(p) && d.single {
 		return fmt.Errorf("%w: the commit of a single participant cannot be skipped; resolve it as applied or not", ErrNotAllowed)
 	}
-	if p == Action && d.Def(in.Step).Pivot {
+	if p == Action && d.def(in.Step).Pivot {
 		return fmt.Errorf("%w: the pivot cannot be skipped; resolve it as applied or not", ErrNotAllowed)
 	}
 	d.emit(Event{Kind: SkipOrdered, Step: in.Step, Phase: p, By: in.By, Message: cut(in.Reason, MaxMessageBytes)})
@@ -80,14 +80,14 @@ func (d *decision) resolve(in *Resolve) error {
 	if in.Reason == "" {
 		return fmt.Errorf("%w: reason: required", ErrRejected)
 	}
-	pivot := p == Action && d.Def(in.Step).Pivot || d.first(p) && d.single
+	pivot := p == Action && d.def(in.Step).Pivot || d.first(p) && d.single
 	if !in.Applied && !pivot && d.participants {
 		return fmt.Errorf("%w: the run is decided; %s cannot be resolved as not applied: retry or skip it",
-			ErrNotAllowed, d.Def(in.Step).Name)
+			ErrNotAllowed, d.name(in.Step))
 	}
 	if !in.Applied && !pivot {
 		return fmt.Errorf("%w: only a pivot can be resolved as not applied; retry or skip %s",
-			ErrNotAllowed, d.Def(in.Step).Name)
+			ErrNotAllowed, d.name(in.Step))
 	}
 	e := Event{
 		Kind: StepResolved, Step: in.Step, Phase: p, Applied: in.Applied,

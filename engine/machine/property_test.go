@@ -145,11 +145,12 @@ func (m *simulation) step(in Input) ([]Event, error) {
 		return nil, fmt.Errorf("unknown error: %w", err)
 	}
 	for _, e := range events {
-		m.logf("    %d %s", e.Seq, Explain(m.wf, e))
+		m.logf("    %d %s", e.Seq, m.state.Explain(e))
 		if err := m.observer.see(e); err != nil {
 			return nil, err
 		}
 	}
+	m.world.know(m.state.NumSteps())
 	if len(events) > 0 {
 		data := AppendEvents(nil, events)
 		m.records = append(m.records, data)
@@ -170,7 +171,7 @@ func (m *simulation) asked() error {
 			return fmt.Errorf("S11: a command for an attempt that is not outstanding: %+v", c)
 		}
 	}
-	for i := range m.wf.Len() {
+	for i := range m.state.NumSteps() {
 		if got, want := m.state.StepView(i).State, m.observer.word(i); !slices.Contains(want, got) {
 			return fmt.Errorf("step %d is %s, by the events it is one of %q", i, got, want)
 		}
@@ -206,7 +207,7 @@ func (m *simulation) recover() error {
 		if m.state.Wake() != s.Wake() {
 			return fmt.Errorf("S11: after recovery another wake-up")
 		}
-		for i := range m.wf.Len() {
+		for i := range m.state.NumSteps() {
 			if a, b := s.StepView(i), m.state.StepView(i); fmt.Sprint(a) != fmt.Sprint(b) {
 				return fmt.Errorf("S12: after recovery step %d looks different: %v, %v", i, a, b)
 			}
@@ -366,7 +367,7 @@ func (m *simulation) stale(r Result) error {
 func (m *simulation) settle() error {
 	stalled := m.state.StalledSteps(nil)
 	if len(stalled) == 0 || !m.operators {
-		_, err := m.step(Retry{Step: m.rng.IntN(m.wf.Len()+2) - 1})
+		_, err := m.step(Retry{Step: m.rng.IntN(m.state.NumSteps()+2) - 1})
 		return err
 	}
 	i := stalled[m.rng.IntN(len(stalled))]
@@ -377,6 +378,9 @@ func (m *simulation) settle() error {
 		in = Retry{Step: i, By: "ann"}
 	case 1:
 		in = Retry{Step: i, By: "ann", Input: []byte(`{"fixed":true}`)}
+		if m.state.Def(i).ForEach && m.rng.IntN(2) == 0 {
+			in = Retry{Step: i, By: "ann", Input: []byte(`[1,{"a":"],"}]`)}
+		}
 	case 2:
 		in = Skip{Step: i, By: "ann", Reason: "not needed"}
 	default:
@@ -402,7 +406,7 @@ func (m *simulation) settle() error {
 // nonsense is an input that no truth stands behind.
 func (m *simulation) nonsense() error {
 	a := attempt{
-		m.rng.IntN(m.wf.Len()+2) - 1, Phase(m.rng.IntN(4)), uint32(m.rng.IntN(3)), uint32(m.rng.IntN(5)),
+		m.rng.IntN(m.state.NumSteps()+2) - 1, Phase(m.rng.IntN(4)), uint32(m.rng.IntN(3)), uint32(m.rng.IntN(5)),
 	}
 	if !m.lying {
 		a.number += 100 // an attempt that was never made
@@ -412,7 +416,7 @@ func (m *simulation) nonsense() error {
 	case 0:
 		r := Result{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number,
 			Outcome: Outcome(m.rng.IntN(5)), Retryable: m.rng.IntN(2) == 0}
-		if a.step >= 0 && a.step < m.wf.Len() && (a.phase == Action || a.phase == Compensate) {
+		if a.step >= 0 && a.step < m.state.NumSteps() && (a.phase == Action || a.phase == Compensate) {
 			return m.stale(r)
 		}
 		in = r
@@ -434,7 +438,7 @@ func (m *simulation) nonsense() error {
 // converge stops the faults: workers are faithful, the clock moves. Every run
 // then ends or stalls, soon (S10).
 func (m *simulation) converge() error {
-	for range 40 * m.wf.Len() {
+	for n := 0; n < 40*m.state.NumSteps(); n++ {
 		if m.state.Status().Final() {
 			break
 		}

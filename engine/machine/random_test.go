@@ -3,6 +3,7 @@ package machine
 import (
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
@@ -44,6 +45,7 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 			st.Compensation("undo").CompensationRetry(randomPolicy(rng))
 		}
 		decorate(rng, st)
+		fanOut(rng, st)
 	}
 	if pivot {
 		var preds []string
@@ -63,6 +65,7 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 				continue
 			}
 			decorate(rng, st.Action("do"))
+			fanOut(rng, st)
 		}
 	}
 	if rng.IntN(4) == 0 {
@@ -97,6 +100,28 @@ func decorate(rng *rand.Rand, st *definitions.StepBuilder) {
 		st.Input("{'n': input.n}")
 	case 3:
 		st.Input("input.missing")
+	}
+}
+
+// fanOut makes some steps fan out.
+func fanOut(rng *rand.Rand, st *definitions.StepBuilder) {
+	if rng.IntN(4) > 0 {
+		return
+	}
+	items := make([]string, rng.IntN(6))
+	for i := range items {
+		items[i] = strconv.Itoa(i)
+	}
+	st.ForEach("[" + strings.Join(items, ", ") + "]").Parallel(1 + rng.IntN(4))
+	switch rng.IntN(20) {
+	case 0:
+		st.MaxItems(4)
+	case 1:
+		st.Input("{'n': 1 / (index - 2)}")
+	case 2:
+		st.ForEach("input.missing")
+	case 3, 4, 5:
+		st.Input("{'n': item}")
 	}
 }
 

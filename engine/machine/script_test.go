@@ -137,6 +137,14 @@ func (sc *script) defineStep(st *definitions.StepBuilder, field string) bool {
 		st.Input(value)
 	case "undo input":
 		st.CompensationInput(value)
+	case "for each":
+		st.ForEach(value)
+	case "parallel":
+		n, _ := strconv.Atoi(value)
+		st.Parallel(n)
+	case "max items":
+		n, _ := strconv.Atoi(value)
+		st.MaxItems(n)
 	case "retry":
 		st.Retry(sc.policy(value))
 	case "undo retry":
@@ -235,7 +243,7 @@ func (sc *script) task(td *datadriven.TestData) (a attempt, rest []datadriven.Cm
 	if len(args) == 0 {
 		td.Fatalf(sc.t, "a step is missing")
 	}
-	a.step = sc.wf.StepIndex(args[0].Key)
+	a.step = sc.state.StepIndex(args[0].Key)
 	a.generation, a.number = 1, 1
 	if a.step >= 0 {
 		if t := sc.state.task(a.step, a.phase); t != nil && t.generation > 0 {
@@ -332,7 +340,7 @@ func (sc *script) step(in Input) string {
 
 // words is an event as history prints it.
 func (sc *script) words(e Event) string {
-	line := strconv.FormatUint(e.Seq, 10) + " " + Explain(sc.wf, e)
+	line := strconv.FormatUint(e.Seq, 10) + " " + sc.state.Explain(e)
 	if len(e.Payload) > 0 && e.Kind != Checkpointed {
 		line += " " + string(e.Payload)
 	}
@@ -343,7 +351,7 @@ func (sc *script) words(e Event) string {
 func (sc *script) summary() string {
 	var asks []string
 	for _, c := range sc.state.Commands(nil) {
-		word := sc.wf.Step(c.Step).Name + "#" + strconv.Itoa(int(c.Attempt))
+		word := sc.state.name(c.Step) + "#" + strconv.Itoa(int(c.Attempt))
 		if c.Phase == Compensate {
 			word = "undo " + word
 		} else if c.Phase != Action {
@@ -434,7 +442,7 @@ func (sc *script) show() string {
 		fmt.Fprintf(&out, ", decision %v", s.Decision())
 	}
 	if i := s.FailedStep(); i >= 0 {
-		fmt.Fprintf(&out, ", because of %s", sc.wf.Step(i).Name)
+		fmt.Fprintf(&out, ", because of %s", sc.state.name(i))
 	}
 	if code, message := s.Failure(); code != "" {
 		fmt.Fprintf(&out, " (%s)", strings.TrimSuffix(code+": "+message, ": "))
@@ -446,9 +454,14 @@ func (sc *script) show() string {
 		fmt.Fprintf(&out, ", key %q", s.RoutingKey())
 	}
 	out.WriteString("\n")
-	for i := range sc.wf.Len() {
+	for i := range sc.state.NumSteps() {
 		v := s.StepView(i)
-		fmt.Fprintf(&out, "%s: %s, attempts %d", sc.wf.Step(i).Name, v.State, v.Attempts)
+		fmt.Fprintf(&out, "%s: %s, ", sc.state.name(i), v.State)
+		if _, n, ok := s.Items(i); ok {
+			fmt.Fprintf(&out, "items %d", n)
+		} else {
+			fmt.Fprintf(&out, "attempts %d", v.Attempts)
+		}
 		if v.CompensationAttempts > 0 {
 			fmt.Fprintf(&out, "+%d", v.CompensationAttempts)
 		}

@@ -63,6 +63,11 @@ func (s *State) appendSnapshot(b []byte) []byte {
 	b = appendString(b, s.turnMessage)
 	b = appendString(b, s.cancelWhy)
 	b = appendBytes(b, s.output)
+	b = binary.AppendUvarint(b, uint64(len(s.fans)))
+	for _, i := range s.fans {
+		b = binary.AppendUvarint(b, uint64(i))
+		b = appendBytes(b, s.steps[i].fan.list)
+	}
 	b = binary.AppendUvarint(b, uint64(len(s.steps)))
 	for i := range s.steps {
 		b = s.appendStep(b, &s.steps[i])
@@ -77,7 +82,11 @@ func (s *State) appendStep(b []byte, st *step) []byte {
 	b = binary.AppendVarint(b, st.ended)
 	b = binary.AppendVarint(b, st.until)
 	b = appendString(b, st.worker)
-	b = appendBytes(b, st.output)
+	if st.joined() {
+		b = appendBytes(b, nil) // made of the items'
+	} else {
+		b = appendBytes(b, st.output)
+	}
 	if st.fail != nil {
 		b = appendString(b, st.fail.code)
 		b = appendString(b, st.fail.message)
@@ -107,7 +116,7 @@ func (s *State) restore(e *Event) error {
 		return fmt.Errorf("%w: checkpoint %d out of place after event %d", ErrCorrupt, e.Seq, s.seq)
 	}
 	n := State{
-		wf: s.wf, order: s.order, participants: s.participants, single: s.single,
+		wf: s.wf, order: s.order, maxItems: s.maxItems, participants: s.participants, single: s.single,
 		runID: s.runID, key: s.key, retryOf: s.retryOf, priority: s.priority, input: s.input,
 		created: s.created, deadline: s.deadline,
 		seq: e.Seq, at: milli(e.At),
@@ -132,24 +141,26 @@ func (r *reader) snapshot(s *State) {
 	s.turnMessage = r.string()
 	s.cancelWhy = r.string()
 	s.output = r.payload()
-	if n := r.uvarint(); n != uint64(s.wf.Len()) || turnedBy < -1 || turnedBy >= int64(s.wf.Len()) {
+	s.steps = make([]step, s.wf.Len())
+	r.fans(s)
+	if n := r.uvarint(); n != uint64(len(s.steps)) || turnedBy < -1 || turnedBy >= int64(len(s.steps)) {
 		r.fail("snapshot of another workflow")
 		return
 	}
 	s.turnedBy = int(turnedBy)
-	s.steps = make([]step, s.wf.Len())
 	for i := range s.steps {
 		r.step(&s.steps[i])
 		if p := s.steps[i].stalled; p != 0 && !s.has(p) {
 			r.fail("stalled in a phase that it does not have")
 		}
-		if st := &s.steps[i]; st.until != 0 && (st.state != stepActive || s.Def(i).Kind.HasTask()) {
+		if st := &s.steps[i]; st.until != 0 && (st.state != stepActive || s.def(i).Kind.HasTask()) {
 			r.fail("a wait of a step that does not wait")
 		}
 		if s.steps[i].stalled != 0 {
 			s.stalls++
 		}
 	}
+	s.recount()
 	if r.more() {
 		r.fail("bytes after the snapshot")
 	}

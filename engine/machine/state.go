@@ -69,6 +69,9 @@ type step struct {
 	output    []byte
 	worker    string // that answered last
 	fail      *failure
+	fan       *fan  // of a step that has fanned out
+	of        int32 // of an item: its step
+	class     class // of an item: for what its step's fan counts it
 	started   int64
 	ended     int64
 	until     int64 // when the step's wait ends by itself; 0: it does not wait
@@ -104,7 +107,9 @@ type State struct {
 	turnMessage string
 	cancelWhy   string
 	output      []byte
-	steps       []step
+	steps       []step // of the workflow, then their items
+	fans        []int  // steps that have fanned out, in that order
+	maxItems    int
 
 	// What is made from the above when needed.
 	scope *definitions.Scope
@@ -115,7 +120,7 @@ type State struct {
 func NewState(wf *definitions.Workflow) *State {
 	participants := wf.Kind().HasParticipants()
 	return &State{
-		wf: wf, turnedBy: -1, steps: make([]step, wf.Len()),
+		wf: wf, turnedBy: -1, maxItems: DefaultMaxItems, steps: make([]step, wf.Len()),
 		participants: participants, single: participants && wf.Len() == 1,
 	}
 }
@@ -226,7 +231,7 @@ func (s *State) CancelRequested() bool { return s.cancelled }
 // none.
 func (s *State) FailedStep() int {
 	if s.stalls > 0 {
-		for i := range s.steps {
+		for i := range s.live() {
 			if s.steps[i].stalled != 0 {
 				return i
 			}
@@ -249,7 +254,7 @@ func (s *State) Failure() (code, message string) {
 
 // StalledSteps appends the steps that need an operator to buf.
 func (s *State) StalledSteps(buf []int) []int {
-	for i := range s.steps {
+	for i := range s.live() {
 		if s.steps[i].stalled != 0 {
 			buf = append(buf, i)
 		}
@@ -259,7 +264,7 @@ func (s *State) StalledSteps(buf []int) []int {
 
 // TaskInput is the payload of a step's task of the given phase, in its present
 // generation: what the definition's expression or an operator made of it, else
-// the run's input for an action, and the action's input for a compensation.
+// the run's input for an action (for an item's, the item), and the action's input for a compensation.
 func (s *State) TaskInput(step int, p Phase) []byte {
 	if step < 0 || step >= len(s.steps) {
 		return nil
@@ -271,6 +276,9 @@ func (s *State) TaskInput(step int, p Phase) []byte {
 	}
 	if in := s.steps[step].action.input; len(in) > 0 {
 		return in
+	}
+	if step >= s.wf.Len() {
+		return s.item(step).Value
 	}
 	return orNull(s.input)
 }
@@ -290,7 +298,10 @@ func (s *State) Wake() time.Time {
 	if s.deadline != 0 && !s.overdue && !s.turned {
 		earliest(s.deadline)
 	}
-	for i := range s.steps {
+	if s.more() {
+		earliest(s.at)
+	}
+	for i := range s.live() {
 		st := &s.steps[i]
 		if st.action.waiting && !s.turned {
 			earliest(st.action.retryAt)
@@ -320,7 +331,7 @@ func orNull(p []byte) []byte {
 func (s *State) getScope() *definitions.Scope {
 	if s.scope == nil {
 		s.scope = s.wf.NewScope(orNull(s.input))
-		for i := range s.steps {
+		for i := range s.wf.Len() {
 			if out := s.steps[i].output; len(out) > 0 {
 				s.scope.SetOutput(i, out)
 			}

@@ -144,7 +144,7 @@ func (c *city) step(in Input) error {
 		return c.recover(false) // the input is lost with them: T8, nobody has heard of a decision
 	}
 	for _, e := range events {
-		c.logf("    %d %s", e.Seq, Explain(c.wf, e))
+		c.logf("    %d %s", e.Seq, c.state.Explain(e))
 		if err := c.auditor.see(e); err != nil {
 			return err
 		}

@@ -4,6 +4,10 @@ import "time"
 
 // StepView is a step as users see it.
 type StepView struct {
+	// Items is the number of items of a step that has fanned out. Such a step has
+	// no attempts of its own; its State is made of those of its items.
+	Items int
+
 	// State is one of pending, running, retrying, succeeded, skipped, failed,
 	// unknown, compensating, compensated, stalled, waived, resolved; of a step
 	// that waits, sleeping. A running
@@ -50,6 +54,9 @@ func (s *State) StepView(i int) StepView {
 		State: s.word(i), Attempts: int(st.action.total), Output: st.output, Worker: st.worker,
 		Phase: one, Started: fromMilli(st.started), Ended: fromMilli(st.ended),
 	}
+	if st.fan != nil {
+		v.Items = st.fan.n
+	}
 	t := &st.action
 	if st.comp != nil {
 		v.CompensationAttempts = int(st.comp.total)
@@ -64,10 +71,23 @@ func (s *State) StepView(i int) StepView {
 		v.NextAttempt = fromMilli(t.retryAt)
 	}
 	v.Until = fromMilli(st.until)
+	if st.fan != nil && st.state == stepActive && s.status.Final() {
+		for k := st.fan.first; k < st.fan.first+st.fan.n; k++ {
+			v.Ended = later(v.Ended, fromMilli(s.steps[k].ended))
+		}
+		return v
+	}
 	if st.state == stepActive && st.undo < undoDone || st.undo == undoActive || st.stalled != 0 {
 		v.Ended = time.Time{}
 	}
 	return v
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // word is the state of step i in the words of the API.
@@ -76,10 +96,13 @@ func (s *State) word(i int) string {
 		return s.participantWord(i)
 	}
 	st := &s.steps[i]
+	if st.fan != nil {
+		return s.fanWord(i)
+	}
 	if st.stalled != 0 {
 		return "stalled"
 	}
-	if st.state == stepActive && !s.Def(i).Kind.HasTask() {
+	if st.state == stepActive && !s.def(i).Kind.HasTask() {
 		return s.waitWord(i)
 	}
 	switch st.undo {

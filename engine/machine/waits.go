@@ -24,7 +24,7 @@ func (d *decision) enter(i int) {
 
 // sleepsUntil is when a sleep that starts now is over.
 func (d *decision) sleepsUntil(i int) (int64, error) {
-	def := d.Def(i)
+	def := d.def(i)
 	if !def.HasSleepUntil {
 		return min(d.now+def.Sleep.Milliseconds(), maxMilli), nil
 	}
@@ -48,9 +48,9 @@ func (s *State) checkWait(e *Event) error {
 	fits := true
 	switch e.Kind {
 	case WaitStarted, WaitEnded:
-		fits = !s.participants && !s.Def(e.Step).Kind.HasTask()
+		fits = !s.participants && !s.def(e.Step).Kind.HasTask()
 	case AttemptScheduled:
-		fits = s.Def(e.Step).Kind.HasTask()
+		fits = s.def(e.Step).Kind.HasTask()
 	}
 	if !fits {
 		return fmt.Errorf("%w: event %d (%v) does not fit step %d", ErrCorrupt, e.Seq, e.Kind, e.Step)
@@ -72,7 +72,7 @@ func (s *State) foldWait(e *Event) {
 
 // waitWord is the state of a step that waits, in the words of the API.
 func (s *State) waitWord(i int) string {
-	switch s.Def(i).Kind {
+	switch s.def(i).Kind {
 	case definitions.StepSleep:
 		return "sleeping"
 	}

@@ -33,6 +33,14 @@ func newWorld(rng *rand.Rand, wf *definitions.Workflow) *world {
 	return w
 }
 
+// know makes room for the items that there are by now.
+func (w *world) know(steps int) {
+	for len(w.applied) < steps {
+		w.applied = append(w.applied, map[uint32]int{})
+		w.undone, w.blocked, w.excused = append(w.undone, 0), append(w.blocked, false), append(w.excused, false)
+	}
+}
+
 func (w *world) effects(step int) (n int) {
 	for _, k := range w.applied[step] {
 		n += k
@@ -103,8 +111,9 @@ func (w *world) fail(r *Result, o Outcome) {
 
 // audit compares the truth with how the run ended.
 func (w *world) audit(s *State) error {
-	for i := range w.wf.Len() {
-		if w.excused[i] || !w.wf.Step(i).Kind.HasTask() {
+	w.know(s.NumSteps())
+	for i := range s.NumSteps() {
+		if _, _, fanned := s.Items(i); fanned || w.excused[i] || !s.Def(i).Kind.HasTask() {
 			continue
 		}
 		n, undone := w.effects(i), w.undone[i]
@@ -115,10 +124,10 @@ func (w *world) audit(s *State) error {
 				return fmt.Errorf("S2: succeeded, but step %d has %d effects, %d of them undone", i, n, undone)
 			}
 		case Compensated:
-			if w.wf.Step(i).Compensation != "" && n != undone {
+			if s.Def(i).Compensation != "" && n != undone {
 				return fmt.Errorf("S2: compensated, but step %d has %d effects, %d of them undone", i, n, undone)
 			}
-			if w.wf.Step(i).Pivot && n > 0 && !s.Waived() {
+			if s.Def(i).Pivot && n > 0 && !s.Waived() {
 				return fmt.Errorf("S7: compensated, but the pivot has its effect")
 			}
 		}
