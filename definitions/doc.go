@@ -32,6 +32,19 @@
 //	b.Step("cool-off").Sleep(24 * time.Hour)
 //	b.Step("embargo").SleepUntil("input.ships_at")
 //
+// # Fan-out
+//
+// A step with ForEach has its task performed once for each item of a list, some
+// of them side by side:
+//
+//	b.Step("ship").Action("parcels.ship").Compensation("parcels.recall").
+//		ForEach("input.parcels").Parallel(4).MaxItems(100).
+//		Input("{'parcel': item, 'number': index + 1, 'order': steps.create.output.id}")
+//
+// Each item is a step of its own, "ship[0]", "ship[1]" and so on, with attempts
+// and a compensation of its own. The output of the step is the list of the items'
+// outputs. See [StepBuilder.ForEach].
+//
 // # Participants
 //
 // A two-phase commit or a TCC has participants in place of steps. All prepare
@@ -57,10 +70,11 @@
 //     identifier: the output of a step; null if the step has none, because it
 //     was skipped or its outcome is unknown.
 //
-// When, Input, CompensationInput and SleepUntil of a step see the outputs of its
+// When, ForEach, Input, CompensationInput and SleepUntil of a step see the outputs of its
 // ancestors, CompensationInput also that of the step itself; Output sees all
 // steps, RoutingKey none. A participant counts as a step here: its output is
-// what its prepare yielded. Its own Input sees the run's input alone. All references are checked when the definition is
+// what its prepare yielded. Its own Input sees the run's input alone. Input and CompensationInput of
+// a step that fans out see two variables more, item and index. All references are checked when the definition is
 // built, and so are syntax and types. The standard functions and macros of CEL
 // are there. There is no clock and no randomness, and maps are iterated in the
 // order of their keys: the same input gives the same result, to the byte.

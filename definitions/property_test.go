@@ -64,6 +64,10 @@ func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []str
 			s.NoCompensation(rapid.StringN(1, 20, 80).Draw(t, "reason") + ".")
 		}
 	}
+	if i != pivot && rapid.Bool().Draw(t, "for each?") {
+		s.ForEach("[1, input.b, 'x']").Parallel(rapid.IntRange(0, 20).Draw(t, "parallel")).
+			MaxItems(rapid.IntRange(0, definitions.MaxItemsLimit).Draw(t, "max items"))
+	}
 	if rapid.Bool().Draw(t, "input?") {
 		s.Input(drawExpression(t, nil))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ringmaster-dev/ringmaster/api"
+	"github.com/ringmaster-dev/ringmaster/definitions"
 )
 
 // settings are what a daemon can be told: by flags, then by RINGMASTER_*
@@ -34,6 +35,7 @@ type settings struct {
 	MaxUnfinished     int           `koanf:"max_unfinished"`
 	MaxStarting       int           `koanf:"max_starting"`
 	MaxResidentRuns   int           `koanf:"max_resident_runs"`
+	MaxItems          int           `koanf:"max_items"`
 	LogLevel          string        `koanf:"log_level"`
 	LogFormat         string        `koanf:"log_format"`
 	ShutdownTimeout   time.Duration `koanf:"shutdown_timeout"`
@@ -62,6 +64,7 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Int("max-unfinished", 1_000_000, "runs that have not ended; at this limit new ones are refused with 429")
 	fl.Int("max-starting", 16_384, "starts that are not durable yet; at this limit new ones are refused with 429")
 	fl.Int("max-resident-runs", 4_000, "runs held in memory; more while more tasks are at workers")
+	fl.Int("max-items", 1_000, "items that a step may fan out to, whatever its definition says; at most 10000")
 	fl.String("log-level", logLevel, "debug, info, warn or error")
 	fl.String("log-format", "text", "text or json")
 	fl.Duration("shutdown-timeout", 15*time.Second, "how long a stop may take before it is cut short")
@@ -83,11 +86,14 @@ func (s settings) validate() error {
 		n    int
 	}{
 		{"max_payload_bytes", s.MaxPayloadBytes}, {"max_batch_bytes", s.MaxBatchBytes}, {"max_unfinished", s.MaxUnfinished},
-		{"max_starting", s.MaxStarting}, {"max_resident_runs", s.MaxResidentRuns},
+		{"max_starting", s.MaxStarting}, {"max_resident_runs", s.MaxResidentRuns}, {"max_items", s.MaxItems},
 	} {
 		if least.n < 1 {
 			return usage("%s %d: expected at least 1", s.origin(least.name), least.n)
 		}
+	}
+	if s.MaxItems > definitions.MaxItemsLimit {
+		return usage("%s %d: expected at most %d", s.origin("max_items"), s.MaxItems, definitions.MaxItemsLimit)
 	}
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return usage("%s %q: expected host:port, such as %s", s.origin("listen"), s.Listen, defaultListen)
