@@ -115,7 +115,8 @@ func setUp(env *testscript.Env) error {
 func saleFlow() *definitions.Workflow {
 	b := definitions.Saga("sale").Service("shop").Output("steps.pay.output")
 	b.Step("reserve").Action("reserve").Compensation("release").After()
-	b.Step("pay").Action("pay").Compensation("refund").After("reserve").
+	b.Step("pay").Action("pay").Compensation("refund").After("reserve").When("input != null").
+		Input(`input`).Retry(definitions.RetryPolicy{MaxAttempts: 3, NonRetryable: []string{"card_declined"}}).
 		CompensationRetry(definitions.RetryPolicy{Initial: time.Millisecond, MaxAttempts: 2})
 	b.Step("invoice").Action("invoice").NoCompensation("an invoice is only a file").After("reserve")
 	b.Step("ship").Action("ship").Pivot().After("pay", "invoice")

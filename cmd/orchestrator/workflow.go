@@ -151,7 +151,7 @@ func (c *cli) workflowShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show a workflow and draw its steps",
-		Long:    "Shows one version of a workflow, by default the active one, and draws its graph of steps. With -o json the definition comes with it, ready for \"workflow apply\" elsewhere.",
+		Long:    "Shows one version of a workflow, by default the active one, and draws its graph of steps, each with its task and what undoes it, and below that its condition, its input, its retries and its other settings. With -o json the definition comes with it, ready for \"workflow apply\" elsewhere.",
 		Example: "  orchestrator workflow show order-flow\n  orchestrator workflow show order-flow -o json | jq .definition > order-flow.json",
 		Args:    args("NAME"),
 		RunE: func(cmd *cobra.Command, given []string) error {
@@ -169,75 +169,6 @@ func (c *cli) workflowShow() *cobra.Command {
 	cmd.Flags().StringVar(&wanted, "version", "", "a version other than the active one")
 	c.outputFlag(cmd)
 	return cmd
-}
-
-func (c *cli) showWorkflow(w rest.Workflow) error {
-	state := "not active"
-	if w.Active {
-		state = c.style.State("active", "active: new runs use it")
-	}
-	c.pairs(c.out, "workflow", c.style.Bold(render.Clean(w.Name)), "version", w.Version, "kind", w.Kind, "state", state, "registered", c.ago(w.Registered))
-	wf, err := definitions.Parse(w.Definition)
-	if err != nil {
-		return c.nothing("The definition is not one that this program can draw: %v", err)
-	}
-	if d := wf.Deadline(); d > 0 {
-		c.pairs(c.out, "deadline", render.Duration(d))
-	}
-	fmt.Fprintln(c.out)
-	var nodes []render.Node
-	for i := range wf.Len() {
-		nodes = append(nodes, c.definitionNode(wf.Step(i)))
-	}
-	for _, line := range render.Graph(nodes) {
-		fmt.Fprintln(c.out, line)
-	}
-	return nil
-}
-
-func (c *cli) definitionNode(s *definitions.Step) render.Node {
-	undo, does := "cannot be undone", s.Action
-	switch {
-	case s.Prepare != "":
-		does, undo = s.Prepare, "then "+s.Commit+" or "+s.Abort
-	case s.Compensation != "":
-		undo = "undone by " + s.Compensation
-	case s.Pivot:
-		undo = "pivot: from here on only forward"
-	case s.AfterPivot:
-		undo = "after the pivot: tried until it succeeds"
-	case s.NoCompensation != "":
-		undo = "not undone: " + s.NoCompensation
-	}
-	symbol := "○"
-	if s.Pivot {
-		symbol = "◆"
-	}
-	if !s.Kind.HasTask() {
-		return render.Node{
-			After: s.Preds, Symbol: symbol, Cells: []string{render.Clean(s.Name), render.Clean(waitText(s))}, PaintCell: c.boldFirst,
-		}
-	}
-	return render.Node{
-		After: s.Preds, Symbol: symbol,
-		Cells:     []string{render.Clean(s.Name), render.Clean(s.Service + "/" + does), "timeout " + render.Duration(s.Timeout), render.Clean(undo)},
-		PaintCell: c.boldFirst,
-	}
-}
-
-// waitText says what a step without a task does.
-func waitText(s *definitions.Step) string {
-	if s.HasSleepUntil {
-		return "sleeps until a time that an expression yields"
-	}
-	return "sleeps " + render.Duration(s.Sleep)
-}
-
-func (c *cli) boldFirst(column int, text string) string {
-	if column == 0 {
-		return c.style.Bold(text)
-	}
-	return text
 }
 
 func (c *cli) workflowActivate() *cobra.Command {
