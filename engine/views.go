@@ -92,8 +92,8 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 		if row.Status.Final() {
 			continue
 		}
-		if w := e.waitsFor(r, i, &d.Steps[i]); w != "" {
-			d.Waiting = append(d.Waiting, w)
+		if d.Steps[i].Waiting = e.waitsFor(r, i, &d.Steps[i]); d.Steps[i].Waiting != "" {
+			d.Waiting = append(d.Waiting, d.Steps[i].Waiting)
 		}
 	}
 	return d, nil
@@ -113,6 +113,9 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	}
 	for _, p := range def.Preds {
 		s.After = append(s.After, r.state.Def(p).Name)
+	}
+	if v.Generation > 0 {
+		s.Phase = v.Phase.String()
 	}
 	if v.Attempts > 0 {
 		s.Input = r.state.TaskInput(i, machine.Action)

@@ -90,8 +90,9 @@ func newRoot(c *cli) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "orchestrator",
 		Short: "Run and operate Ringmaster, the transaction orchestration engine",
-		Long: `orchestrator runs sagas: workflows of steps that are carried out by workers, and
-undone step by step when one of them fails for good.
+		Long: `orchestrator runs transactions over several services: sagas, whose steps are
+carried out by workers and undone one by one when one of them fails for good, and
+TCC and two-phase commits, whose participants all commit or all abort.
 
 Begin with "orchestrator dev": one process with an embedded database and broker.
 "orchestrator serve" is the daemon for RabbitMQ. Every other command talks to one

@@ -205,11 +205,10 @@ func (c *cli) adviseStalled(r rest.RunDetail) {
 		if s.State != "stalled" {
 			continue
 		}
-		id := shellQuote(r.ID)
 		fmt.Fprintf(c.out, "\nStep %s is stalled. Once you know what happened, one of:\n", render.Clean(s.Name))
-		fmt.Fprintf(c.out, "  orchestrator run retry %s --step %s\n", id, shellQuote(s.Name))
-		fmt.Fprintf(c.out, "  orchestrator run skip %s --step %s --reason '...'\n", id, shellQuote(s.Name))
-		fmt.Fprintf(c.out, "  orchestrator run resolve %s --step %s --applied --reason '...'\n", id, shellQuote(s.Name))
+		for _, command := range settleCommands(&r, &s) {
+			fmt.Fprintln(c.out, "  "+c.command(command))
+		}
 	}
 }
 

@@ -133,6 +133,9 @@ func newTestWorker(cfg worker.Config) (*worker.Worker, error) {
 	for _, task := range []string{"reserve", "release", "notify", "invoice"} {
 		worker.Handle(w, definitions.NewTask[sale, struct{}]("shop", task), nothing)
 	}
+	worker.Handle(w, definitions.NewTask[json.RawMessage, struct{}]("shop", "closed"), func(context.Context, json.RawMessage) (struct{}, error) {
+		return struct{}{}, worker.NoEffect(worker.Retryable("closed", errors.New("the shop is closed")))
+	})
 	worker.Handle(w, definitions.NewTask[sale, paid]("shop", "pay"), func(ctx context.Context, in sale) (paid, error) {
 		if in.Hold {
 			<-ctx.Done()

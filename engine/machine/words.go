@@ -10,7 +10,7 @@ var words = map[string]string{
 	CodeQueueTimeout:      "no worker started the task within its queue timeout",
 	CodeExhausted:         "its attempts have run out",
 	CodeFinal:             "it failed, and is not to be tried again",
-	CodeCancelled:         "it was cancelled",
+	CodeCancelled:         "an operator or a caller asked for it",
 	CodeDeadline:          "the run's deadline has passed",
 	CodeOutput:            "the workflow's output could not be computed",
 	CodeExpression:        "an expression of the step could not be evaluated",

@@ -101,6 +101,8 @@ type Step struct {
 	Abort                string          `json:"abort,omitempty"`
 	Pivot                bool            `json:"pivot,omitempty"`
 	State                string          `json:"state" enum:"pending,waiting,sleeping,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
+	Phase                string          `json:"phase,omitempty" enum:"action,compensate,prepare,commit,abort" doc:"What a step that has begun is at, or was at last."`
+	Waiting              string          `json:"waiting,omitempty" doc:"In words: what the step waits for."`
 	Attempts             int             `json:"attempts" doc:"Of the action."`
 	CompensationAttempts int             `json:"compensation_attempts,omitempty"`
 	Worker               string          `json:"worker,omitempty" doc:"Where the attempt in flight is."`
