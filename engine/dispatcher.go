@@ -57,6 +57,7 @@ type sent struct {
 	unsure      bool          // it was published, but may have been lost on the way, or not
 	session     uint64        // of our connection, when it was published
 	dropped     bool          // no longer at this worker, as far as the run is concerned
+	progress    []byte        // that its worker reported last
 	timeout     time.Duration // of an adopted task, whose task is not at hand
 }
 

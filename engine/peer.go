@@ -161,6 +161,9 @@ func (d *dispatcher) reconcile(p *peer, hb *protocol.Heartbeat, moved bool) {
 	note(hb.Running, running)
 	note(hb.Finished, finished)
 	for i := range hb.Running {
+		if s := p.out[hb.Running[i].TaskID]; s != nil && len(hb.Running[i].Progress) > 0 {
+			s.progress = hb.Running[i].Progress
+		}
 		d.checkAge(p, &hb.Running[i])
 	}
 	received := hb.Received[d.eng.id]
@@ -261,7 +264,7 @@ func (d *dispatcher) lost(p *peer, s *sent, why machine.LossReason) {
 	delete(p.out, s.id)
 	s.dropped = true
 	d.eng.metrics.lost.WithLabelValues(lossWord(why)).Inc()
-	d.postLost(s.id, why, p.id)
+	d.postLost(s.id, why, p.id, s.progress)
 }
 
 // lossWord is the label of a loss.
@@ -275,10 +278,10 @@ func lossWord(why machine.LossReason) string {
 	return "vanished"
 }
 
-func (d *dispatcher) postLost(id protocol.TaskID, why machine.LossReason, worker string) {
+func (d *dispatcher) postLost(id protocol.TaskID, why machine.LossReason, worker string, progress []byte) {
 	d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Lost{
 		Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt,
-		Reason: why, Worker: worker,
+		Reason: why, Worker: worker, Progress: progress,
 	}})
 }
 

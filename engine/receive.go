@@ -87,10 +87,16 @@ func (e *Engine) onResults(dl broker.Delivery) {
 }
 
 // checkOutput turns a success whose output cannot be kept into an outcome that
-// is unknown: its effect has happened.
+// is unknown: its effect has happened. Of another outcome it drops progress that
+// cannot be kept.
 func (e *Engine) checkOutput(r *protocol.Result) {
 	switch {
-	case r.Outcome != protocol.OutcomeSucceeded && r.Outcome != protocol.OutcomeReadOnly || len(r.Payload) == 0:
+	case len(r.Payload) == 0:
+		return
+	case r.Outcome != protocol.OutcomeSucceeded && r.Outcome != protocol.OutcomeReadOnly:
+		if len(r.Payload) > protocol.MaxProgressBytes || !json.Valid(r.Payload) {
+			r.Payload = nil // no progress to keep
+		}
 		return
 	case len(r.Payload) > e.cfg.Limits.MaxPayloadBytes:
 		r.Message = fmt.Sprintf("the output is %d bytes long; at most %d", len(r.Payload), e.cfg.Limits.MaxPayloadBytes)

@@ -208,8 +208,8 @@ func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protoc
 	return &protocol.Task{
 		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
 		Type: typ, Timeout: timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
-		Owner:   s.eng.id,
-		Payload: r.state.TaskInput(int(id.Step), phase),
+		Owner:    s.eng.id,
+		Progress: r.state.Progress(int(id.Step), phase), Payload: r.state.TaskInput(int(id.Step), phase),
 	}
 }
 

@@ -120,9 +120,13 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	if v.Attempts > 0 {
 		s.Input = r.state.TaskInput(i, machine.Action)
 	}
+	s.Progress = r.state.Progress(i, v.Phase)
 	if v.Outstanding && !r.row.Status.Final() {
 		where := e.dispatcher.whereabouts(outstanding(r, i, v))
 		s.Worker = where.worker
+		if where.progress != nil {
+			s.Progress = where.progress
+		}
 		if s.State == "running" && !where.started {
 			s.State = "waiting"
 		}
@@ -229,6 +233,7 @@ type whereabouts struct {
 	worker     string
 	started    bool
 	recovering bool
+	progress   []byte // that its handler reported last
 }
 
 func (d *dispatcher) whereabouts(id protocol.TaskID) whereabouts {
@@ -239,7 +244,7 @@ func (d *dispatcher) whereabouts(id protocol.TaskID) whereabouts {
 	}
 	for _, p := range d.peers {
 		if s := p.out[id]; s != nil {
-			return whereabouts{worker: p.id, started: s.running}
+			return whereabouts{worker: p.id, started: s.running, progress: s.progress}
 		}
 	}
 	return whereabouts{}

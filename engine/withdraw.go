@@ -54,7 +54,7 @@ func (d *dispatcher) cancel(o cancelOrder) {
 	if o.gentle || o.ended {
 		return
 	}
-	d.postLost(o.id, machine.LostVanished, "")
+	d.postLost(o.id, machine.LostVanished, "", nil)
 }
 
 // unqueue takes a task out of its class's queues.
@@ -76,7 +76,7 @@ func (d *dispatcher) unqueue(c *class, id protocol.TaskID) (entry, bool) {
 // incarnation may have sent it.
 func (d *dispatcher) withdrawn(e entry) {
 	if e.doubtful {
-		d.postLost(e.id, machine.LostVanished, "")
+		d.postLost(e.id, machine.LostVanished, "", nil)
 		return
 	}
 	d.eng.shardOf(e.id.Ref).inbox.put(message{ref: e.id.Ref, input: machine.Withdrawn{

@@ -28,6 +28,7 @@ const (
 	flagKeyIsRun  = 1 << 0 // task: the routing key is the run id and is not repeated
 	flagRetryable = 1 << 0 // result
 	flagResent    = 1 << 1 // both
+	flagProgress  = 1 << 2 // task: the progress stands before the payload
 
 	maxTable     = 256 // strings in a table, as decoders accept it
 	encodeTable  = 64  // strings that this encoder puts there
@@ -41,7 +42,7 @@ const (
 // add it up to keep a batch within the broker's limit of a message.
 func (t *Task) Size() int {
 	return taskNumbers + len(t.RunID) + len(t.Workflow) + len(t.StepName) + len(t.Service) + len(t.Type) +
-		len(t.RoutingKey) + len(t.Trace) + len(t.Payload) + 7*stringPrefix
+		len(t.RoutingKey) + len(t.Trace) + len(t.Progress) + len(t.Payload) + 8*stringPrefix
 }
 
 // Size is an upper bound of what the result adds to a batch, in bytes.
@@ -198,6 +199,10 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	if t.Resent {
 		flags |= flagResent
 	}
+	progress := cleanProgress(t.Progress)
+	if progress != nil {
+		flags |= flagProgress
+	}
 	b = append(b, flags)
 	b = appendTaskID(b, &t.TaskID)
 	b = binary.AppendUvarint(b, uint64(t.Shard))
@@ -212,6 +217,9 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	b = appendString(b, t.RunID)
 	b = appendString(b, key)
 	b = appendString(b, cleanTrace(t.Trace))
+	if progress != nil {
+		b = appendString(b, string(progress))
+	}
 	return append(b, t.Payload...)
 }
 

@@ -40,6 +40,7 @@ const (
 	HeaderRequest        = "rm-request"
 	HeaderReason         = "rm-reason"
 	HeaderSource         = "rm-source"
+	HeaderProgress       = "rm-progress"
 	HeaderTrace          = "traceparent" // the W3C's own name, as tracing libraries look for it
 )
 

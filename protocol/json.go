@@ -217,6 +217,7 @@ func (c *checker) held(field string, list []Held) {
 		c.taskID(field, &list[i].TaskID)
 		c.number(field+".shard", int64(list[i].Shard), 0, MaxShards-1)
 		c.number(field+".age_ms", list[i].AgeMS, 0, maxTimeoutMS)
+		list[i].Progress = cleanProgress(list[i].Progress)
 	}
 }
 

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ const (
 	MaxCodeBytes       = 200       // Result.Code; longer ones are cut
 	MaxMessageBytes    = 4 << 10   // Result.Message; longer ones are cut
 	MaxStackBytes      = 16 << 10  // Result.Stack; longer ones are cut
+	MaxProgressBytes   = 2 << 10   // progress of a handler; a longer one, or one that is not JSON, is dropped
 	MaxPayloadBytes    = 16 << 20  // payload of a task or a result, body of a request
 	MaxBatchEntries    = 10_000    // tasks or results in one message
 	MaxBatchBytes      = 64 << 20  // body of a batch; senders had better stay near 1 MiB
@@ -125,4 +127,13 @@ func cleanTrace(s string) string {
 		}
 	}
 	return s
+}
+
+// cleanProgress drops what is no progress: a broken one is no reason to refuse
+// a message.
+func cleanProgress(p []byte) []byte {
+	if len(p) == 0 || len(p) > MaxProgressBytes || !json.Valid(p) {
+		return nil
+	}
+	return p
 }

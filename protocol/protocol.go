@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"encoding/json"
 	"errors"
 	"strconv"
 	"time"
@@ -98,8 +99,11 @@ type Task struct {
 	// Resent: an earlier sending of this very attempt may have reached another
 	// worker. The answer repeats it, because a failure here then does not prove
 	// that the attempt had no effect.
-	Resent  bool
-	Payload []byte // JSON; nil if empty
+	Resent bool
+	// Progress is what an earlier attempt reported last; JSON of at most
+	// MaxProgressBytes, nil if there is none.
+	Progress []byte
+	Payload  []byte // JSON; nil if empty
 }
 
 // IdempotencyKey is the same on every attempt: run/step/phase/generation.
@@ -129,7 +133,7 @@ type Result struct {
 	Stack     string        // of a panic
 	Duration  time.Duration // how long the handler ran; µs precision
 	Trace     string
-	Payload   []byte // JSON output of a success, also of a read-only one
+	Payload   []byte // JSON output of a success, also of a read-only one; else the handler's last progress
 }
 
 // Held is a task that a worker has, as its heartbeat lists it.
@@ -138,6 +142,9 @@ type Held struct {
 	Shard uint32 `json:"shard"`
 	// AgeMS is for how long the handler has been running, in milliseconds.
 	AgeMS int64 `json:"age_ms,omitempty"`
+	// Progress is what the handler reported last: JSON of at most
+	// MaxProgressBytes.
+	Progress json.RawMessage `json:"progress,omitempty"`
 }
 
 // Heartbeat is what a worker says of itself, about every second, to all

@@ -28,6 +28,7 @@ func EncodeTask(queue string, t *Task) broker.Message {
 	if t.Resent {
 		h[HeaderResent] = true
 	}
+	putText(h, HeaderProgress, string(cleanProgress(t.Progress)))
 	putTrace(h, t.Trace)
 	return broker.Message{
 		Key:           queue,
@@ -159,6 +160,7 @@ func decodeTask(m *broker.Message) (t Task, durable uint64, err error) {
 	t.NotAfter = notAfter(f.intOr(HeaderNotAfter, 0, 1, maxUnixMS))
 	t.Trace = cleanTrace(f.raw(HeaderTrace))
 	t.Resent = f.bool(HeaderResent)
+	t.Progress = cleanProgress([]byte(f.raw(HeaderProgress)))
 	durable = uint64(f.intOr(HeaderDurable, 0, 0, maxNumber))
 	t.Payload = f.payload(m)
 	return t, durable, f.err

@@ -342,7 +342,7 @@ func (c *cursor) payload() []byte {
 }
 
 func (c *cursor) task(t *Task, h *head) {
-	flags := c.flags(flagKeyIsRun | flagResent)
+	flags := c.flags(flagKeyIsRun | flagResent | flagProgress)
 	t.Resent = flags&flagResent != 0
 	c.taskID(&t.TaskID)
 	t.Shard = uint32(c.uvarint("shard", 0, MaxShards-1))
@@ -358,6 +358,10 @@ func (c *cursor) task(t *Task, h *head) {
 	run := c.span("run", MaxNameBytes)
 	key := c.span("routing key", MaxRoutingKeyBytes)
 	trace := c.span("trace", maxTrace)
+	progress := span{c.pos, c.pos}
+	if flags&flagProgress != 0 {
+		progress = c.span("progress", MaxProgressBytes)
+	}
 	if c.err != nil {
 		return
 	}
@@ -375,6 +379,9 @@ func (c *cursor) task(t *Task, h *head) {
 		t.RoutingKey = t.RunID
 	}
 	t.Trace = cleanTrace(s.at(trace))
+	if flags&flagProgress != 0 {
+		t.Progress = cleanProgress([]byte(s.at(progress)))
+	}
 	t.Owner = h.sender
 	t.Payload = c.payload()
 }

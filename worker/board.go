@@ -427,6 +427,7 @@ func (b *board) list(h *protocol.Heartbeat, now time.Time) {
 			h.Queued = append(h.Queued, item)
 		case running:
 			item.AgeMS = max(now.Sub(t.started).Milliseconds(), 0)
+			item.Progress = t.progress.last()
 			h.Running = append(h.Running, item)
 		case finished:
 			h.Finished = append(h.Finished, item)

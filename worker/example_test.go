@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -60,4 +61,41 @@ func ExampleWithTask() {
 	out, err := handler(ctx, chargeIn{Amount: 12})
 	fmt.Println(out.Receipt, err)
 	// Output: order-1/pay/action/1 <nil>
+}
+
+// A long task reports how far it has come. People see it beside the step, and
+// an attempt that follows goes on from there.
+func ExampleProgress() {
+	type position struct {
+		Row int `json:"row"`
+	}
+	handler := func(ctx context.Context, _ []byte) ([]byte, error) {
+		var at position
+		if p := worker.TaskFrom(ctx).Progress; p != nil {
+			if err := json.Unmarshal(p, &at); err != nil {
+				return nil, err
+			}
+		}
+		fmt.Println("from row", at.Row)
+		for at.Row < 3 {
+			at.Row++ // after the row has been imported
+			if err := worker.Progress(ctx, at); err != nil {
+				return nil, err
+			}
+			if at.Row == 2 {
+				return nil, errors.New("the file server is away")
+			}
+		}
+		return nil, nil
+	}
+	first := worker.Perform(context.Background(), handler, nil)
+	fmt.Println(first.Outcome, string(first.Payload))
+
+	again := worker.WithTask(context.Background(), worker.TaskInfo{Progress: first.Payload})
+	fmt.Println(worker.Perform(again, handler, nil).Outcome)
+	// Output:
+	// from row 0
+	// failed {"row":2}
+	// from row 2
+	// succeeded
 }

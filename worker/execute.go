@@ -97,7 +97,7 @@ func (w *Worker) conclude(t *task, out []byte, err error) {
 	}
 	v := judge(err, ended, w.wasCancelled(t), t.msg.Phase)
 	h.outcomes[v.outcome].Inc()
-	t.answer(v, err.Error(), nil, took)
+	t.answer(v, err.Error(), t.progress.last(), took)
 	var panicked *PanicError
 	if errors.As(err, &panicked) {
 		h.panics.Inc()

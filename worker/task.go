@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/protocol"
@@ -28,6 +29,9 @@ type TaskInfo struct {
 	Deadline       time.Time // when the context ends
 	NotAfter       time.Time // no attempt with this message starts later; zero: no bound
 	Trace          string    // W3C traceparent, or empty
+	// Progress is what an earlier attempt of the task reported last (see
+	// [Progress]), as JSON; nil if nothing is known.
+	Progress json.RawMessage
 }
 
 // TaskFrom returns the task that a handler's context belongs to; the zero
@@ -81,6 +85,7 @@ type task struct {
 	started         time.Time
 	cancel          context.CancelFunc
 	cancelled       bool
+	progress        progress
 
 	result *protocol.Result // immutable once the task is finished
 	first  protocol.Result  // what result points to, unless it was renumbered
@@ -93,8 +98,11 @@ func (t *task) key() taskKey { return taskKey{t.msg.TaskID, t.msg.RunID} }
 
 // Value implements context.Context.
 func (t *task) Value(key any) any {
-	if key == (infoKey{}) {
+	switch key {
+	case infoKey{}:
 		return t
+	case progressKey{}:
+		return &t.progress
 	}
 	return t.Context.Value(key)
 }
@@ -107,6 +115,7 @@ func (t *task) info() TaskInfo {
 		Phase: m.Phase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
 		RoutingKey: m.RoutingKey, Shard: m.Shard, Epoch: m.Epoch, Worker: t.worker,
 		Deadline: deadline, NotAfter: m.NotAfter, Trace: m.Trace,
+		Progress: m.Progress,
 	}
 }
 

@@ -179,6 +179,9 @@ func (c *cli) stepNotes(s rest.Step, full bool) []string {
 		text := strings.TrimPrefix(s.Code+": "+s.Error, ": ")
 		notes = append(notes, c.style.Bad(render.Shorten(render.Clean(strings.TrimSuffix(text, ": ")), 160)))
 	}
+	if text := inline(s.Progress, 160); text != "" {
+		notes = append(notes, c.style.Faint("progress ")+text)
+	}
 	if !full {
 		return notes
 	}

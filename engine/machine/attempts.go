@@ -105,6 +105,7 @@ func (a attempt) failed(in *Result) Event {
 	}
 	e.Worker, e.Code = in.Worker, cut(in.Code, MaxCodeBytes)
 	e.Message, e.Stack = cut(in.Message, MaxMessageBytes), cut(in.Stack, MaxStackBytes)
+	e.Payload = in.Output
 	return e
 }
 
@@ -143,7 +144,7 @@ func (d *decision) lostAttempt(in *Lost) error {
 		return err
 	}
 	e := a.event(AttemptLost)
-	e.Worker, e.Code = in.Worker, in.Reason.code()
+	e.Worker, e.Code, e.Payload = in.Worker, in.Reason.code(), in.Progress
 	if in.Reason == LostWorkerDied && int(d.task(a.step, a.phase).deaths)+1 >= isolateAfter {
 		e.Code = CodeIsolated
 		e.Message = "three workers died under this task"

@@ -10,9 +10,9 @@ const (
 	RunStarted       EventKind = iota + 1 // RunID, Key, RetryOf, Priority, Until: deadline, Payload: input
 	AttemptScheduled                      // Step, Phase, Generation, Attempt, Payload: the task's input if not the default
 	AttemptSucceeded                      // ..., Worker, Payload: output, Late
-	AttemptFailed                         // ..., Worker, Code, Message, Stack, Until: next attempt (zero: none), Late. No effect
-	AttemptUnknown                        // ..., Worker, Code, Message, Stack, Until
-	AttemptLost                           // ..., Worker, Code, Until
+	AttemptFailed                         // ..., Worker, Code, Message, Stack, Until: next attempt (zero: none), Payload: progress, Late. No effect
+	AttemptUnknown                        // ..., Worker, Code, Message, Stack, Until, Payload: progress
+	AttemptLost                           // ..., Worker, Code, Until, Payload: progress
 	AttemptExpired                        // ..., Code, Until, Sent
 	AttemptWithdrawn                      // ...
 	AttemptClosed                         // ..., Worker: an attempt of a step already settled came to its end

@@ -171,7 +171,7 @@ func (s *State) foldSucceeded(e *Event) {
 	st := &s.steps[e.Step]
 	t := s.ensure(e.Step, e.Phase)
 	t.close(e)
-	t.waiting = false
+	t.waiting, t.progress = false, nil
 	if e.Worker != "" {
 		st.worker = e.Worker
 	}
@@ -218,6 +218,9 @@ func (s *State) settle(i int, state stepState) {
 // foldUnsuccessful is for attempts that came to an end without success.
 func (s *State) foldUnsuccessful(e *Event) {
 	t := s.ensure(e.Step, e.Phase)
+	if len(e.Payload) > 0 {
+		t.progress = e.Payload
+	}
 	if s.participants && s.foldNo(t, e) {
 		return
 	}
@@ -363,6 +366,6 @@ func (s *State) foldRetry(st *step, t *task, e *Event) {
 	if len(e.Payload) > 0 {
 		t.generation, t.attempt = e.Generation, 0
 		t.unknown, t.lost = 0, 0
-		t.ordered, t.input = true, e.Payload
+		t.ordered, t.input, t.progress = true, e.Payload, nil
 	}
 }

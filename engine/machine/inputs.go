@@ -153,7 +153,7 @@ type Result struct {
 	Message    string
 	Stack      string
 	Worker     string
-	Output     []byte
+	Output     []byte // of a success; else the progress that the handler reported last
 }
 
 // Lost says that an attempt that was sent will not answer; whether it had an
@@ -165,6 +165,7 @@ type Lost struct {
 	Attempt    uint32
 	Reason     LossReason
 	Worker     string
+	Progress   []byte // that its worker reported last
 }
 
 // Expired says that an attempt waited longer than its queue timeout before a

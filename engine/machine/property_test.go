@@ -279,7 +279,7 @@ func (m *simulation) answer() error {
 		if happens(m.rates.died) {
 			reason = LostWorkerDied
 		}
-		in = Lost{a.step, a.phase, a.generation, a.number, reason, "w1"}
+		in = Lost{a.step, a.phase, a.generation, a.number, reason, "w1", nil}
 		m.world.ghosts = append(m.world.ghosts, a)
 	case happens(m.rates.expired):
 		sent := m.rng.IntN(2) == 0
@@ -421,7 +421,7 @@ func (m *simulation) nonsense() error {
 		}
 		in = r
 	case 1:
-		in = Lost{a.step, a.phase, a.generation, a.number, LossReason(m.rng.IntN(4)), ""}
+		in = Lost{a.step, a.phase, a.generation, a.number, LossReason(m.rng.IntN(4)), "", nil}
 	case 2:
 		in = Expired{a.step, a.phase, a.generation, a.number, m.rng.IntN(2) == 0}
 	case 3:

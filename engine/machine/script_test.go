@@ -286,9 +286,10 @@ func (sc *script) input(td *datadriven.TestData) (Input, error) {
 		if c := value(rest, "code"); c != "" {
 			r.Code = c
 		}
+		r.Output = []byte(value(rest, "progress"))
 		return r, nil
 	case "lost":
-		l := Lost{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number, Reason: LostVanished, Worker: "w1"}
+		l := Lost{Step: a.step, Phase: a.phase, Generation: a.generation, Attempt: a.number, Reason: LostVanished, Worker: "w1", Progress: []byte(value(rest, "progress"))}
 		if has(rest, "died") {
 			l.Reason = LostWorkerDied
 		} else if has(rest, "timeout") {
@@ -470,6 +471,9 @@ func (sc *script) show() string {
 		}
 		if v.Code != "" {
 			fmt.Fprintf(&out, ", last failure %s", strings.TrimSuffix(v.Code+": "+v.Message, ": "))
+		}
+		if p := s.Progress(i, v.Phase); len(p) > 0 {
+			fmt.Fprintf(&out, ", had come to %s", p)
 		}
 		if !v.NextAttempt.IsZero() {
 			fmt.Fprintf(&out, ", next in %s", v.NextAttempt.Sub(sc.now))

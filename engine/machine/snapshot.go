@@ -107,7 +107,8 @@ func appendTask(b []byte, t *task) []byte {
 	b = binary.AppendVarint(b, t.roundAt)
 	b = binary.AppendVarint(b, t.scheduled)
 	b = binary.AppendVarint(b, t.retryAt)
-	return appendBytes(b, t.input)
+	b = appendBytes(b, t.input)
+	return appendBytes(b, t.progress)
 }
 
 // restore folds a checkpoint: it replaces all but what the first event said.
@@ -211,6 +212,7 @@ func (r *reader) task(t *task) {
 	t.scheduled = r.milli(0)
 	t.retryAt = r.milli(0)
 	t.input = r.payload()
+	t.progress = r.payload()
 }
 
 // payload is bytes, nil if there are none.

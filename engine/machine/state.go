@@ -49,6 +49,7 @@ type task struct {
 	scheduled int64 // when the last attempt was
 	retryAt   int64
 	input     []byte // if it is not the default
+	progress  []byte // what an attempt that did not succeed had reported last
 }
 
 // failure is the last failure of a step.
@@ -281,6 +282,18 @@ func (s *State) TaskInput(step int, p Phase) []byte {
 		return s.item(step).Value
 	}
 	return orNull(s.input)
+}
+
+// Progress is what the last attempt of a step's phase that did not succeed had
+// reported; empty if nothing is known, or the phase has succeeded since.
+func (s *State) Progress(step int, p Phase) []byte {
+	if step < 0 || step >= len(s.steps) {
+		return nil
+	}
+	if t := s.task(step, p); t != nil {
+		return t.progress
+	}
+	return nil
 }
 
 // Wake is when a Tick is wanted; zero if never.

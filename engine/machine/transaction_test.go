@@ -303,7 +303,7 @@ func (c *city) lose() error {
 	case n < 4:
 		return c.step(Expired{a.step, a.phase, a.generation, a.number, true})
 	}
-	return c.step(Lost{a.step, a.phase, a.generation, a.number, LostWorkerDied + LossReason(c.rng.IntN(3)), "w1"})
+	return c.step(Lost{a.step, a.phase, a.generation, a.number, LostWorkerDied + LossReason(c.rng.IntN(3)), "w1", nil})
 }
 
 // ask has a participant ask for the decision and follow it.
@@ -387,7 +387,7 @@ func (c *city) converge() error {
 // lapse has the attempts time out that nobody will answer any more.
 func (c *city) lapse() error {
 	for _, cmd := range c.state.Commands(nil) {
-		if err := c.step(Lost{cmd.Step, cmd.Phase, cmd.Generation, cmd.Attempt, LostTimeout, "w1"}); err != nil {
+		if err := c.step(Lost{cmd.Step, cmd.Phase, cmd.Generation, cmd.Attempt, LostTimeout, "w1", nil}); err != nil {
 			return err
 		}
 	}

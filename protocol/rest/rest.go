@@ -111,6 +111,7 @@ type Step struct {
 	Code                 string          `json:"code,omitempty"`
 	Error                string          `json:"error,omitempty"`
 	Stack                string          `json:"stack,omitempty"`
+	Progress             json.RawMessage `json:"progress,omitempty" doc:"What the handler of the attempt in flight reported last; else, what the last attempt that did not succeed had reported."`
 	NextAttempt          *time.Time      `json:"next_attempt,omitempty"`
 	Until                *time.Time      `json:"until,omitempty" doc:"When the wait of the step ends by itself."`
 	Started              *time.Time      `json:"started,omitempty"`
