@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
@@ -19,9 +21,12 @@ type PostgresServer struct {
 	// URL is the address of its database "postgres", as superuser.
 	URL string
 
-	node   serverNode
-	reaper *reaper
-	server *process
+	node     serverNode
+	bin      string
+	settings map[string]string
+	cred     *syscall.Credential // of whom it runs as; nil: as ourselves
+	reaper   *reaper
+	server   *process
 }
 
 // PostgresConfig says how to start a server. The zero value works.
@@ -48,65 +53,77 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, er
 	if err != nil {
 		return nil, err
 	}
-	s := &PostgresServer{node: serverNode{Dir: dir}}
+	s := &PostgresServer{node: serverNode{Dir: dir}, bin: bin, settings: cfg.Settings}
 	if !cfg.Detached {
 		if s.reaper, err = newReaper(dir); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.start(ctx, bin, cfg.Settings); err != nil {
+	if err := s.install(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return s, nil
+	// The port may have been taken since it was found free: try again.
+	for attempt := 1; ; attempt++ {
+		ports, err := freePorts(1)
+		if err == nil {
+			s.node.Port = ports[0]
+			s.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.node.Port)
+			err = s.Start(ctx)
+		}
+		if err == nil {
+			return s, nil
+		}
+		if attempt == 3 || ctx.Err() != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 }
 
-func (s *PostgresServer) start(ctx context.Context, bin string, settings map[string]string) error {
-	dir := s.node.Dir
-	data, logfile := filepath.Join(dir, "data"), filepath.Join(dir, "server.log")
-	cred, err := prepareDir(dir, data)
-	if err != nil {
+func (s *PostgresServer) data() string { return filepath.Join(s.node.Dir, "data") }
+
+// prepare makes a command one that runs as it should.
+func (s *PostgresServer) prepare(cmd *exec.Cmd) *exec.Cmd {
+	cmd.Dir = s.node.Dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "TZ=UTC"}
+	if s.cred != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
+	}
+	return cmd
+}
+
+// install makes the database cluster.
+func (s *PostgresServer) install(ctx context.Context) (err error) {
+	if s.cred, err = prepareDir(s.node.Dir, s.data()); err != nil {
 		return err
 	}
-	prepare := func(cmd *exec.Cmd) *exec.Cmd {
-		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "TZ=UTC"}
-		if cred != nil {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-		}
-		return cmd
-	}
-	initdb := prepare(exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data,
+	initdb := s.prepare(exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "-D", s.data(),
 		"-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"))
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, tail(string(out), 20))
 	}
-	for attempt := 1; ; attempt++ {
-		ports, err := freePorts(1)
-		if err != nil {
-			return err
-		}
-		s.node.Port = ports[0]
-		s.URL = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.node.Port)
-		args := []string{"-D", data, "-p", strconv.Itoa(s.node.Port),
-			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-			"-c", "max_connections=200", "-c", "max_prepared_transactions=100"}
-		for k, v := range settings {
-			args = append(args, "-c", k+"="+v)
-		}
-		p, err := start(prepare(exec.Command(filepath.Join(bin, "postgres"), args...)), logfile, s.reaper)
-		if err != nil {
-			return err
-		}
-		s.server, s.node.ServerPID = p, p.pid()
-		err = poll(ctx, p.exited, func() error { return pgExec(ctx, s.URL, "SELECT 1") })
-		if err == nil {
-			return nil
-		}
-		// The port may have been taken since it was found free: try again.
-		if attempt == 3 || ctx.Err() != nil {
-			return fmt.Errorf("starting PostgreSQL: %w\n%s", err, tailFile(logfile))
-		}
+	return nil
+}
+
+// Start starts the server again after Kill, on the same port and with the same
+// data, and waits until it answers.
+func (s *PostgresServer) Start(ctx context.Context) error {
+	logfile := filepath.Join(s.node.Dir, "server.log")
+	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.node.Port),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+		"-c", "max_connections=200", "-c", "max_prepared_transactions=100"}
+	for k, v := range s.settings {
+		args = append(args, "-c", k+"="+v)
 	}
+	p, err := start(s.prepare(exec.Command(filepath.Join(s.bin, "postgres"), args...)), logfile, s.reaper)
+	if err != nil {
+		return err
+	}
+	s.server, s.node.ServerPID = p, p.pid()
+	if err := poll(ctx, p.exited, func() error { return pgExec(ctx, s.URL, "SELECT 1") }); err != nil {
+		s.quit()
+		return fmt.Errorf("starting PostgreSQL: %w\n%s", err, tailFile(logfile))
+	}
+	return nil
 }
 
 // prepareDir makes the directories and says as whom to run (nil: as ourselves).
@@ -137,8 +154,54 @@ func prepareDir(dir, data string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// Kill ends the server as a crash would: at once, without a checkpoint.
+// Kill ends the server as a crash would (SIGKILL), with its children, which are in
+// sessions of their own: the server does not start again while one is left.
 func (s *PostgresServer) Kill() {
+	if s.server == nil {
+		return
+	}
+	family := children(s.server.pid())
+	s.server.signal(syscall.SIGKILL)
+	<-s.server.exited
+	s.server = nil
+	for _, pid := range family {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // an error says that it has ended
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for _, pid := range family {
+		_ = poll(ctx, nil, func() error {
+			if exists(pid) {
+				return errors.New("it is on its way out")
+			}
+			return nil
+		})
+	}
+}
+
+// children are the processes that a process has started. Where there is no /proc
+// there are none to be known; they end by themselves when they notice.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
+	for _, file := range stats {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name stands in parentheses and may hold anything; state and parent follow.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(parent) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// quit ends the server at once and lets it end its own children.
+func (s *PostgresServer) quit() {
 	if s.server != nil {
 		s.server.signal(syscall.SIGQUIT)
 		<-s.server.exited
@@ -148,7 +211,7 @@ func (s *PostgresServer) Kill() {
 
 // Close ends the server and removes its directory.
 func (s *PostgresServer) Close() error {
-	s.Kill()
+	s.quit()
 	s.reaper.done()
 	return os.RemoveAll(s.node.Dir)
 }

@@ -3,6 +3,7 @@ package testenv_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
@@ -187,33 +189,60 @@ func listens(address string) bool {
 	return c.Close() == nil
 }
 
-func TestWhatMySQLCommittedSurvivesAKill(t *testing.T) {
-	s, err := testenv.StartMySQL(t.Context(), testenv.MySQLConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	db, err := sql.Open("mysql", s.DSN("mysql"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	db.SetMaxIdleConns(0) // none is left to be broken
-	for _, query := range []string{`CREATE DATABASE d`, `CREATE TABLE d.x (n INT) ENGINE=InnoDB`, `INSERT INTO d.x VALUES (42)`} {
-		if _, err := db.Exec(query); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.Kill()
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	if err := db.QueryRow(`SELECT n FROM d.x`).Scan(&n); err != nil || n != 42 {
-		t.Fatalf("%d, %v", n, err)
+// database is a server that can be killed and started again.
+type database interface {
+	Kill()
+	Start(ctx context.Context) error
+	Close() error
+}
+
+func TestWhatADatabaseCommittedSurvivesAKill(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) (database, *sql.DB, error){
+		"MariaDB": func(t *testing.T) (database, *sql.DB, error) {
+			s, err := testenv.StartMySQL(t.Context(), testenv.MySQLConfig{})
+			if err != nil {
+				return nil, nil, err
+			}
+			db, err := sql.Open("mysql", s.DSN("mysql"))
+			return s, db, err
+		},
+		"PostgreSQL": func(t *testing.T) (database, *sql.DB, error) {
+			s, err := testenv.StartPostgres(t.Context(), testenv.PostgresConfig{})
+			if err != nil {
+				return nil, nil, err
+			}
+			db, err := sql.Open("pgx", s.URL)
+			return s, db, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, db, err := open(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := errors.Join(db.Close(), s.Close()); err != nil {
+					t.Error(err)
+				}
+			}()
+			db.SetMaxIdleConns(0) // none is left to be broken
+			for _, query := range []string{`CREATE TABLE survivor (n INT)`, `INSERT INTO survivor VALUES (42)`} {
+				if _, err := db.Exec(query); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Kill()
+			if err := db.Ping(); err == nil {
+				t.Error("it answers after it was killed")
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var n int
+			if err := db.QueryRow(`SELECT n FROM survivor`).Scan(&n); err != nil || n != 42 {
+				t.Fatalf("%d, %v", n, err)
+			}
+		})
 	}
 }
