@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ringmaster-dev/ringmaster/client"
+	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/audit"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/deliveries"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/flow"
@@ -22,7 +23,7 @@ import (
 type day struct {
 	orders   []flow.Order
 	shoppers int
-	out      *screen
+	out      *stage.Screen
 
 	began time.Time
 
@@ -58,7 +59,7 @@ func (d *day) run(ctx context.Context, c *client.Client, books *deliveries.Servi
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var aside sync.WaitGroup
-	aside.Go(func() { d.out.follow(ctx, d.progress) })
+	aside.Go(func() { d.out.Follow(ctx, d.progress) })
 	aside.Go(func() {
 		if err := d.operate(ctx, c, books); err != nil {
 			stop(fmt.Errorf("operator: %w", err))
@@ -172,10 +173,10 @@ func statusesOf(ctx context.Context, c *client.Client) (map[string]string, error
 
 // audit checks the books of the day and prints the report.
 func (d *day) audit(ctx context.Context, books audit.Books, statuses map[string]string) error {
-	d.out.say("\n%s", d.summary())
+	d.out.Say("\n%s", d.summary())
 	report, err := audit.Run(ctx, books, d.acknowledged, statuses)
 	if report != nil {
-		if _, err := report.WriteTo(d.out.w); err != nil {
+		if _, err := report.WriteTo(d.out); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,7 @@ import (
 // runEmbedded has everything in this process. Work bounds the day; ctx ends
 // with an interrupt.
 func runEmbedded(ctx, work context.Context, o options, d *day) error {
-	d.out.say("order flow, all in one process: %d orders, %d at a time", len(d.orders), d.shoppers)
+	d.out.Say("order flow, all in one process: %d orders, %d at a time", len(d.orders), d.shoppers)
 	s, err := openShop(work, o.dir)
 	if err != nil {
 		return err
@@ -57,11 +57,11 @@ func runEmbedded(ctx, work context.Context, o options, d *day) error {
 		return err
 	}
 	if o.serve {
-		d.out.say("\nserving the API until interrupted; to look around:\n  go run ./cmd/orchestrator --api %s run list", orchestrator.url)
+		d.out.Say("\nserving the API until interrupted; to look around:\n  go run ./cmd/orchestrator --api %s run list", orchestrator.url)
 		<-ctx.Done()
 		return nil
 	}
-	d.out.say(`
+	d.out.Say(`
 next
   examples/order-flow/flow/flow.go          the workflow, on one page
   examples/order-flow/payments/payments.go  a service: handlers in their own database

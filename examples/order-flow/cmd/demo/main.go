@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/client"
+	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/load"
 )
 
@@ -113,7 +114,7 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 func newDay(o options) (*day, error) {
-	d := &day{shoppers: o.shoppers, out: newScreen(os.Stdout)}
+	d := &day{shoppers: o.shoppers, out: stage.NewScreen(os.Stdout)}
 	var err error
 	if o.orders == "" {
 		d.orders, err = load.Orders()

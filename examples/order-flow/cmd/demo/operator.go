@@ -66,6 +66,6 @@ func (d *day) settle(ctx context.Context, c *client.Client, books *deliveries.Se
 	d.mu.Lock()
 	d.settled++
 	d.mu.Unlock()
-	d.out.say("  operator: order %s stalled (%s); resolved: %s", run.ID, run.Error, order.Reason)
+	d.out.Say("  operator: order %s stalled (%s); resolved: %s", run.ID, run.Error, order.Reason)
 	return nil
 }

@@ -9,10 +9,24 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/client"
+	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/deliveries"
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
+
+// module is the path that the programs are built from.
+const module = "github.com/ringmaster-dev/ringmaster"
+
+// programs are those that --bin holds.
+var programs = []string{
+	module + "/cmd/orchestrator",
+	module + "/cmd/worker",
+	module + "/examples/order-flow/cmd/orders",
+	module + "/examples/order-flow/cmd/payments",
+	module + "/examples/order-flow/cmd/deliveries",
+	module + "/examples/order-flow/cmd/deliveries-http",
+}
 
 const (
 	killPayments     = 0.3 // of the orders have ended
@@ -27,18 +41,18 @@ type system struct {
 	client *client.Client
 	api    string // its URL
 
-	orchestrator, payments *process
-	others                 []*process
+	orchestrator, payments *stage.Process
+	others                 []*stage.Process
 }
 
 // runRabbit has every part in a process of its own and kills two of them.
 func runRabbit(ctx context.Context, o options, d *day) error {
-	d.out.say("order flow, every part a process: %d orders, %d at a time", len(d.orders), d.shoppers)
+	d.out.Say("order flow, every part a process: %d orders, %d at a time", len(d.orders), d.shoppers)
 	if err := prepare(ctx, &o, d.out); err != nil {
 		return err
 	}
 	if o.amqpURL == "" {
-		d.out.say("starting a private RabbitMQ node")
+		d.out.Say("starting a private RabbitMQ node")
 		node, err := testenv.StartRabbit(ctx, testenv.RabbitConfig{})
 		if err != nil {
 			return err
@@ -72,7 +86,7 @@ func runRabbit(ctx context.Context, o options, d *day) error {
 	if err := d.audit(ctx, s.books(), statuses); err != nil {
 		return err
 	}
-	d.out.say(`
+	d.out.Say(`
 next
   examples/order-flow/cmd/demo/rabbit.go                which processes there are, and how they are killed
   examples/order-flow/deliveries/relay.yaml             how an HTTP service becomes a worker
@@ -81,7 +95,7 @@ next
 }
 
 // prepare finds or builds the programs and makes the folder of their logs.
-func prepare(ctx context.Context, o *options, out *screen) error {
+func prepare(ctx context.Context, o *options, out *stage.Screen) error {
 	var err error
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
@@ -97,13 +111,13 @@ func prepare(ctx context.Context, o *options, out *screen) error {
 	if err := os.Mkdir(o.bin, 0o755); err != nil {
 		return err
 	}
-	out.say("building the programs")
-	return build(ctx, o.bin)
+	out.Say("building the programs")
+	return stage.Build(ctx, o.bin, programs...)
 }
 
 func newSystem(o options, d *day) (*system, error) {
 	sys := &system{o: o, d: d}
-	listen, err := freeAddress()
+	listen, err := stage.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +128,12 @@ func newSystem(o options, d *day) (*system, error) {
 	sys.orchestrator = sys.process("orchestrator", "orchestrator", "serve", "--listen", listen,
 		"--db", filepath.Join(o.dir, "orchestrator.db"))
 	sys.payments = sys.service("payments")
-	sys.others = []*process{sys.service("orders")}
+	sys.others = []*stage.Process{sys.service("orders")}
 	if o.deliveries == "worker" {
 		sys.others = append(sys.others, sys.service("deliveries"))
 		return sys, nil
 	}
-	address, err := freeAddress()
+	address, err := stage.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -128,39 +142,39 @@ func newSystem(o options, d *day) (*system, error) {
 		return nil, err
 	}
 	join := sys.process("deliveries-relay", "worker", "--config", relay)
-	join.env = append(join.env, "DELIVERIES="+address)
+	join.Env = append(join.Env, "DELIVERIES="+address)
 	sys.others = append(sys.others, sys.process("deliveries-http", "deliveries-http", "--listen", address,
 		"--db", databaseFile(o.dir, "deliveries"), "--latency", o.latency.String()), join)
 	return sys, nil
 }
 
-func (sys *system) service(name string) *process {
+func (sys *system) service(name string) *stage.Process {
 	return sys.process(name, name, "--db", databaseFile(sys.o.dir, name), "--latency", sys.o.latency.String())
 }
 
-func (sys *system) process(name, program string, args ...string) *process {
-	return &process{
-		name: name,
-		path: filepath.Join(sys.o.bin, program),
-		args: args,
-		env:  []string{"RINGMASTER_AMQP_URL=" + sys.o.amqpURL, "RINGMASTER_NAMESPACE=" + sys.namespace()},
-		log:  filepath.Join(sys.o.dir, "logs", name+".log"),
+func (sys *system) process(name, program string, args ...string) *stage.Process {
+	return &stage.Process{
+		Name: name,
+		Path: filepath.Join(sys.o.bin, program),
+		Args: args,
+		Env:  []string{"RINGMASTER_AMQP_URL=" + sys.o.amqpURL, "RINGMASTER_NAMESPACE=" + sys.namespace()},
+		Log:  filepath.Join(sys.o.dir, "logs", name+".log"),
 	}
 }
 
 // namespace keeps this demo apart from whatever else uses the broker.
 func (sys *system) namespace() string { return fmt.Sprintf("order-flow-%d", os.Getpid()) }
 
-func (sys *system) all() []*process {
-	return append([]*process{sys.orchestrator, sys.payments}, sys.others...)
+func (sys *system) all() []*stage.Process {
+	return append([]*stage.Process{sys.orchestrator, sys.payments}, sys.others...)
 }
 
 func (sys *system) startAll(ctx context.Context) error {
 	for _, p := range sys.all() {
-		if err := p.start(); err != nil {
+		if err := p.Start(); err != nil {
 			return err
 		}
-		sys.d.out.say("  started %-16s pid %d", p.name, p.pid())
+		sys.d.out.Say("  started %-16s pid %d", p.Name, p.PID())
 	}
 	return sys.await(ctx, "a worker of each service", func() bool {
 		workers, err := sys.client.Workers(ctx)
@@ -244,15 +258,15 @@ func (sys *system) killOrchestrator(ctx context.Context) error {
 }
 
 // crash kills a process and starts it again.
-func (sys *system) crash(p *process, with string) error {
-	pid := p.pid()
-	if err := p.kill(); err != nil {
+func (sys *system) crash(p *stage.Process, with string) error {
+	pid := p.PID()
+	if err := p.Kill(); err != nil {
 		return err
 	}
-	if err := p.start(); err != nil {
+	if err := p.Start(); err != nil {
 		return err
 	}
-	sys.d.out.say("  killed %s (SIGKILL, pid %d) with %s; started again as pid %d", p.name, pid, with, p.pid())
+	sys.d.out.Say("  killed %s (SIGKILL, pid %d) with %s; started again as pid %d", p.Name, pid, with, p.PID())
 	return nil
 }
 
@@ -273,17 +287,17 @@ func (sys *system) await(ctx context.Context, what string, so func() bool) error
 // stopAll ends the workers and then the orchestrator, in the regular way.
 func (sys *system) stopAll() error {
 	var errs []error
-	for _, p := range append([]*process{sys.payments}, sys.others...) {
-		errs = append(errs, p.stop(drainGrace))
+	for _, p := range append([]*stage.Process{sys.payments}, sys.others...) {
+		errs = append(errs, p.Stop(drainGrace))
 	}
-	return errors.Join(append(errs, sys.orchestrator.stop(drainGrace))...)
+	return errors.Join(append(errs, sys.orchestrator.Stop(drainGrace))...)
 }
 
 // killAll leaves nothing behind, whatever happened.
 func (sys *system) killAll() {
 	for _, p := range sys.all() {
-		if p.exited != nil {
-			_ = p.kill() // an error says that it has ended
+		if p.Started() {
+			_ = p.Kill() // an error says that it has ended
 		}
 	}
 }

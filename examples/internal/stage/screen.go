@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"context"
@@ -10,8 +10,9 @@ import (
 	"golang.org/x/term"
 )
 
-// screen prints lines, and below them, on a terminal, one that is redrawn.
-type screen struct {
+// Screen prints lines, and below them, on a terminal, one that is redrawn. It is
+// safe for concurrent use.
+type Screen struct {
 	w        *os.File
 	terminal bool
 
@@ -19,12 +20,13 @@ type screen struct {
 	live string // what stands on the last line now; only on a terminal
 }
 
-func newScreen(w *os.File) *screen {
-	return &screen{w: w, terminal: term.IsTerminal(int(w.Fd()))}
+// NewScreen returns a screen on w.
+func NewScreen(w *os.File) *Screen {
+	return &Screen{w: w, terminal: term.IsTerminal(int(w.Fd()))}
 }
 
-// say prints a line above the live one.
-func (s *screen) say(format string, args ...any) {
+// Say prints a line above the live one.
+func (s *Screen) Say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
@@ -32,15 +34,25 @@ func (s *screen) say(format string, args ...any) {
 	fmt.Fprint(s.w, s.live)
 }
 
-func (s *screen) clear() {
+// Write prints whole lines above the live one.
+func (s *Screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	n, err := s.w.Write(b)
+	fmt.Fprint(s.w, s.live)
+	return n, err
+}
+
+func (s *Screen) clear() {
 	if s.live != "" {
 		fmt.Fprint(s.w, "\r\x1b[K")
 	}
 }
 
-// follow shows what line returns until ctx ends: redrawn on a terminal, else a
+// Follow shows what line returns until ctx ends: redrawn on a terminal, else a
 // line every second; and once more at the end.
-func (s *screen) follow(ctx context.Context, line func() string) {
+func (s *Screen) Follow(ctx context.Context, line func() string) {
 	interval := time.Second
 	if s.terminal {
 		interval = 100 * time.Millisecond
@@ -55,11 +67,11 @@ func (s *screen) follow(ctx context.Context, line func() string) {
 			s.clear()
 			s.live = ""
 			s.mu.Unlock()
-			s.say("%s", line())
+			s.Say("%s", line())
 			return
 		}
 		if !s.terminal {
-			s.say("%s", line())
+			s.Say("%s", line())
 			continue
 		}
 		s.mu.Lock()
@@ -71,7 +83,7 @@ func (s *screen) follow(ctx context.Context, line func() string) {
 }
 
 // fit cuts a line to the terminal's width: one that wraps cannot be redrawn.
-func (s *screen) fit(line string) string {
+func (s *Screen) fit(line string) string {
 	width, _, err := term.GetSize(int(s.w.Fd()))
 	if err != nil || width < 2 || len(line) < width {
 		return line
