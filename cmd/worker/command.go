@@ -36,11 +36,17 @@ These settings may be added; the values shown are the defaults:
       method: POST             # or PUT, PATCH, DELETE
       timeout: 10s             # default: the step's own timeout alone
       headers: {Authorization: "Bearer ${TOKEN}"}   # ${...}: from the environment
-      success: ["2xx"]         # the body, JSON, becomes the step's output
+      success: ["2xx"]         # it has taken effect
       retry: [408, 425, 429, 503]     # no effect, another attempt may help
       unknown: ["3xx", "5xx"]  # may have had an effect: asked again
+      output: json             # of a success: json, the body is the step's output;
+                               # text, a string of it is; none, the output is null
       max_response_bytes: 1048576
-                               # any other 4xx is final: the saga turns back
+
+A status has one meaning. What the file lists goes before the defaults: with
+unknown: [202], 202 is no success, and 2xx otherwise is. The same status in two
+lists of the file is refused. A status that is in no list is final if it is 4xx
+(the saga turns back, or the participant votes no), else unknown.
 
 The endpoint gets the payload as its body, and these headers:
 
@@ -53,7 +59,11 @@ A request that was not sent (no connection) counts as failed without effect. One
 that was sent and got no answer may have had an effect: it is sent again under
 the same key. A compensation may come although its action never took effect, and
 even before it: then the endpoint does nothing, answers success, and refuses the
-action (a 409 will do) should it still come.`
+action (a 409 will do) should it still come.
+
+Exit status: 0 drained after SIGTERM or SIGINT, or --check found nothing; 1 the
+configuration has faults, or the worker could not go on; 2 wrong usage, or no
+broker was named. A broker that does not answer is tried again without end.`
 
 const examples = `  worker --config deliveries.yaml --check     # say what is wrong with the file
   worker --config deliveries.yaml

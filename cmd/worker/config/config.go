@@ -50,14 +50,28 @@ type Task struct {
 	Method      string
 	Timeout     time.Duration // 0: the step's own timeout alone
 	Headers     http.Header
-	MaxResponse int64 // bytes of the answer's body
+	MaxResponse int64  // bytes of the answer's body, and of the output made of it
+	Output      Output // what becomes of the body of a success
 
-	// What a status means is looked up in this order. A status in none of
-	// them is a final failure if it is 4xx, else its effect is unknown.
+	// What a status means. None is in two of them. A status in none is a final
+	// failure if it is 4xx, else its effect is unknown.
 	Success Statuses
 	Retry   Statuses // no effect, and another attempt may help
 	Unknown Statuses // there may have been an effect; asked again
 }
+
+// Output is what becomes of the body of a success.
+type Output string
+
+const (
+	// OutputJSON: the body has to be JSON, and is the step's output; an empty
+	// one is null. It is the default.
+	OutputJSON Output = "json"
+	// OutputText: the body is text; the output is a JSON string that holds it.
+	OutputText Output = "text"
+	// OutputNone: the body does not matter; the output is null.
+	OutputNone Output = "none"
+)
 
 // Fault is one mistake in a configuration file.
 type Fault struct {

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -126,6 +127,7 @@ func (r *reader) task(p pair, at string) Task {
 		Method:      http.MethodPost,
 		Headers:     http.Header{},
 		MaxResponse: DefaultMaxResponse,
+		Output:      OutputJSON,
 		Success:     statuses("2xx"),
 		Retry:       statuses("408", "425", "429", "503"),
 		Unknown:     statuses("3xx", "5xx"),
@@ -135,6 +137,7 @@ func (r *reader) task(p pair, at string) Task {
 		"method":             func(n ast.Node, at string) { t.Method = r.method(n, at) },
 		"timeout":            func(n ast.Node, at string) { t.Timeout = r.duration(n, at) },
 		"headers":            func(n ast.Node, at string) { t.Headers = r.headers(n, at) },
+		"output":             func(n ast.Node, at string) { t.Output = r.output(n, at) },
 		"success":            func(n ast.Node, at string) { t.Success = r.statuses(n, at) },
 		"retry":              func(n ast.Node, at string) { t.Retry = r.statuses(n, at) },
 		"unknown":            func(n ast.Node, at string) { t.Unknown = r.statuses(n, at) },
@@ -143,7 +146,34 @@ func (r *reader) task(p pair, at string) Task {
 	if seen != nil && !seen["url"] {
 		r.fault(p.keyNode, at+".url", "is required")
 	}
+	r.disjoint(p, at, seen, map[string]*Statuses{"success": &t.Success, "retry": &t.Retry, "unknown": &t.Unknown})
 	return t
+}
+
+// disjoint sees to it that no status has two meanings. What the file says goes
+// before what is so by default; that it says two things is a fault.
+func (r *reader) disjoint(p pair, at string, said map[string]bool, lists map[string]*Statuses) {
+	for _, one := range slices.Sorted(maps.Keys(lists)) {
+		for _, other := range slices.Sorted(maps.Keys(lists)) {
+			switch {
+			case one == other || !said[one]:
+			case !said[other]:
+				lists[other].remove(lists[one])
+			case one < other:
+				if status := lists[one].shared(lists[other]); status != 0 {
+					r.fault(p.keyNode, at, "%d is in %s and in %s: a status has one meaning", status, one, other)
+				}
+			}
+		}
+	}
+}
+
+func (r *reader) output(n ast.Node, at string) Output {
+	o := Output(r.text(n, at))
+	if o != "" && o != OutputJSON && o != OutputText && o != OutputNone {
+		r.fault(n, at, "must be json, text or none")
+	}
+	return o
 }
 
 func (r *reader) endpoint(n ast.Node, at string) *url.URL {

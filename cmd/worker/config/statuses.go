@@ -34,6 +34,25 @@ func (s *Statuses) add(text string) error {
 	return nil
 }
 
+// remove takes out what is in other.
+func (s *Statuses) remove(other *Statuses) {
+	for status, in := range other.in {
+		if in {
+			s.in[status] = false
+		}
+	}
+}
+
+// shared returns the lowest status that is in both; 0 if there is none.
+func (s *Statuses) shared(other *Statuses) int {
+	for status, in := range other.in {
+		if in && s.in[status] {
+			return status
+		}
+	}
+	return 0
+}
+
 // statuses makes a set of what is known to be well written.
 func statuses(texts ...string) Statuses {
 	var s Statuses

@@ -107,7 +107,7 @@ func (r *Relay) call(ctx context.Context, t *config.Task, payload []byte) ([]byt
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if t.Success.Has(resp.StatusCode) {
-		return output(resp.Body, t.MaxResponse)
+		return output(resp.Body, t)
 	}
 	return nil, refused(t, resp)
 }
@@ -153,19 +153,25 @@ func broken(err error, sent bool) error {
 	}
 }
 
-// output reads the body of a success. The endpoint has done its work, so
-// nothing here may call the attempt failed.
-func output(body io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+// output makes the step's output of the body of a success. The endpoint has
+// done its work, so nothing here may call the attempt failed.
+func output(body io.Reader, t *config.Task) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, t.MaxResponse+1))
+	if t.Output == config.OutputNone {
+		return nil, nil // also where it is too long, or broke off
+	}
+	if err == nil && t.Output == config.OutputText {
+		data, err = json.Marshal(string(data))
+	}
 	switch {
 	case err != nil:
 		return nil, broken(fmt.Errorf("reading the answer: %w", err), true)
-	case int64(len(data)) > limit:
-		return nil, worker.Unknown(CodeTooLarge, fmt.Errorf("the answer is longer than %d bytes", limit))
+	case int64(len(data)) > t.MaxResponse:
+		return nil, worker.Unknown(CodeTooLarge, fmt.Errorf("the answer is longer than %d bytes", t.MaxResponse))
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, nil
 	case !json.Valid(data):
-		return nil, worker.Unknown(CodeNotJSON, errors.New("the answer is not JSON"))
+		return nil, worker.Unknown(CodeNotJSON, errors.New("the answer is not JSON; for endpoints that answer otherwise set output to text or none"))
 	}
 	return data, nil
 }
