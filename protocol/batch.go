@@ -29,6 +29,7 @@ const (
 	flagRetryable = 1 << 0 // result
 	flagResent    = 1 << 1 // both
 	flagProgress  = 1 << 2 // task: the progress stands before the payload
+	flagOnePhase  = 1 << 3 // task
 
 	maxTable     = 256 // strings in a table, as decoders accept it
 	encodeTable  = 64  // strings that this encoder puts there
@@ -202,6 +203,9 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	progress := cleanProgress(t.Progress)
 	if progress != nil {
 		flags |= flagProgress
+	}
+	if t.OnePhase {
+		flags |= flagOnePhase
 	}
 	b = append(b, flags)
 	b = appendTaskID(b, &t.TaskID)

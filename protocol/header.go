@@ -32,6 +32,7 @@ const (
 	HeaderOutcome        = "rm-outcome"
 	HeaderRetryable      = "rm-retryable"
 	HeaderResent         = "rm-resent"
+	HeaderOnePhase       = "rm-one-phase"
 	HeaderCode           = "rm-code"
 	HeaderMessage        = "rm-message"
 	HeaderStack          = "rm-stack"

@@ -103,6 +103,10 @@ type Task struct {
 	// Progress is what an earlier attempt reported last; JSON of at most
 	// MaxProgressBytes, nil if there is none.
 	Progress []byte
+	// OnePhase, of a commit alone: its participant is the only one, was not asked
+	// to prepare, and its answer is the decision. A commit without it comes after
+	// a vote, and a participant that does not know the vote has nothing to commit.
+	OnePhase bool
 	Payload  []byte // JSON; nil if empty
 }
 

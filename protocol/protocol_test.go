@@ -129,6 +129,7 @@ var genTask = rapid.Custom(func(t *rapid.T) Task {
 		TaskID:   genTaskID(t),
 		Resent:   rapid.Bool().Draw(t, "resent"),
 		Progress: rapid.SampledFrom([][]byte{nil, []byte(`"half"`), []byte(`{"rows":100}`)}).Draw(t, "progress"),
+		OnePhase: rapid.Bool().Draw(t, "one phase"),
 		RunID:    genName.Draw(t, "run"),
 		Workflow: genName.Draw(t, "workflow"), StepName: genName.Draw(t, "step"),
 		Service: genName.Draw(t, "service"), Type: genName.Draw(t, "type"), RoutingKey: genKey.Draw(t, "key"),

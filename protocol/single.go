@@ -29,6 +29,9 @@ func EncodeTask(queue string, t *Task) broker.Message {
 		h[HeaderResent] = true
 	}
 	putText(h, HeaderProgress, string(cleanProgress(t.Progress)))
+	if t.OnePhase {
+		h[HeaderOnePhase] = true
+	}
 	putTrace(h, t.Trace)
 	return broker.Message{
 		Key:           queue,
@@ -159,7 +162,7 @@ func decodeTask(m *broker.Message) (t Task, durable uint64, err error) {
 	t.Timeout = time.Duration(f.int(HeaderTimeout, 1, maxTimeoutMS)) * time.Millisecond
 	t.NotAfter = notAfter(f.intOr(HeaderNotAfter, 0, 1, maxUnixMS))
 	t.Trace = cleanTrace(f.raw(HeaderTrace))
-	t.Resent = f.bool(HeaderResent)
+	t.Resent, t.OnePhase = f.bool(HeaderResent), f.bool(HeaderOnePhase)
 	t.Progress = cleanProgress([]byte(f.raw(HeaderProgress)))
 	durable = uint64(f.intOr(HeaderDurable, 0, 0, maxNumber))
 	t.Payload = f.payload(m)

@@ -342,8 +342,8 @@ func (c *cursor) payload() []byte {
 }
 
 func (c *cursor) task(t *Task, h *head) {
-	flags := c.flags(flagKeyIsRun | flagResent | flagProgress)
-	t.Resent = flags&flagResent != 0
+	flags := c.flags(flagKeyIsRun | flagResent | flagProgress | flagOnePhase)
+	t.Resent, t.OnePhase = flags&flagResent != 0, flags&flagOnePhase != 0
 	c.taskID(&t.TaskID)
 	t.Shard = uint32(c.uvarint("shard", 0, MaxShards-1))
 	t.Epoch = c.uvarint("epoch", 0, maxNumber)

@@ -98,7 +98,7 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 	x := &execution{Context: s.base, start: s.now, timeout: timeout}
 	info := worker.TaskInfo{
 		RunID: s.run.ID, Workflow: s.wf.Name(), Step: step.Name, Service: step.Service, Type: call.Type,
-		Phase: protocol.Phase(a.phase), Generation: a.generation, Attempt: a.number, IdempotencyKey: call.Key,
+		Phase: protocol.Phase(a.phase), OnePhase: s.state.OnePhase(a.phase), Generation: a.generation, Attempt: a.number, IdempotencyKey: call.Key,
 		RoutingKey: s.state.RoutingKey(), Worker: workerName, Deadline: s.now.Add(timeout),
 		Progress: s.state.Progress(a.step, a.phase),
 	}

@@ -16,6 +16,9 @@ type TaskInfo struct {
 	Service  string
 	Type     string
 	Phase    protocol.Phase
+	// OnePhase, of a commit alone: the participant is the only one and was not
+	// asked to prepare. A commit without it comes after a vote.
+	OnePhase bool
 	// Generation starts at 1 and grows when an operator retries with other
 	// input. Attempt starts at 1.
 	Generation uint32
@@ -112,7 +115,7 @@ func (t *task) info() TaskInfo {
 	deadline, _ := t.Deadline()
 	return TaskInfo{
 		RunID: m.RunID, Workflow: m.Workflow, Step: m.StepName, Service: m.Service, Type: m.Type,
-		Phase: m.Phase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
+		Phase: m.Phase, OnePhase: m.OnePhase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
 		RoutingKey: m.RoutingKey, Shard: m.Shard, Epoch: m.Epoch, Worker: t.worker,
 		Deadline: deadline, NotAfter: m.NotAfter, Trace: m.Trace,
 		Progress: m.Progress,

@@ -53,6 +53,8 @@ The endpoint gets the payload as its body, and these headers:
   Idempotency-Key   the same on every attempt; the endpoint takes effect once
                     under it and gives the same answer again
   RM-Run-Id, RM-Workflow, RM-Step, RM-Task-Type, RM-Phase, RM-Attempt
+  RM-One-Phase      true for the commit of a participant that is alone in its run
+                    and was not asked to prepare
   traceparent       W3C trace context, where there is one
 
 A request that was not sent (no connection) counts as failed without effect. One

@@ -68,6 +68,10 @@ func (s *State) phases() (one, two Phase) {
 	return Prepare, 0
 }
 
+// OnePhase tells whether a task of phase p is a commit in one phase: that of a
+// participant that is alone and does not prepare.
+func (s *State) OnePhase(p Phase) bool { return s.single && p == Commit }
+
 // reached tells whether there can have been a task of phase p by now.
 func (s *State) reached(p Phase) bool {
 	one, two := s.phases()

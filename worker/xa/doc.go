@@ -24,8 +24,9 @@
 // An abort ahead of its prepare is noted, and the prepare, when it comes, fails
 // finally with code "suspended".
 //
-// A participant that is alone in its run has no prepare: its commit finds no note
-// and runs the handler, in one transaction with the row.
+// A participant that is alone in its run has no prepare: its commit says so, and
+// runs the handler, in one transaction with the row. Any other commit that finds
+// no note fails with code "heuristic_rollback": the database has forgotten.
 //
 // The name of a branch (the gid) is the namespace, a hash of the database's name,
 // and one of the run and the step; it has at most 64 bytes, as XA asks for. It

@@ -10,8 +10,8 @@ import (
 )
 
 // Commit commits the branch of the task of ctx. For a participant that is alone,
-// which was not asked to prepare, it runs fn in one transaction and returns its
-// output. It succeeds however often it is asked. An error with code
+// as [worker.TaskInfo.OnePhase] tells, it runs fn in one transaction and returns
+// its output. It succeeds however often it is asked. An error with code
 // CodeHeuristicRollback says that there is nothing to commit any more.
 func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 	b, err := p.branch(ctx)
@@ -55,6 +55,9 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 	case at.known:
 		return nil, worker.Final(CodeHeuristicRollback, fmt.Errorf("xa: branch %s of step %s is to be committed but is not prepared, "+
 			"and its row was not committed: it was rolled back (its vote is noted as %q)", b.gid, b.info.Step, at.State))
+	case !b.info.OnePhase:
+		return nil, worker.Final(CodeHeuristicRollback, fmt.Errorf("xa: branch %s of step %s is to be committed, "+
+			"but this database knows neither it nor its vote: it was restored to an earlier state, or is another one", b.gid, b.info.Step))
 	}
 	return s.commitAlone(ctx, fn)
 }

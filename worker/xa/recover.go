@@ -147,7 +147,7 @@ func (p *Participant) recover(ctx context.Context, br Branch, decide func(ctx co
 		return d, nil
 	case Committed:
 		info.Phase = protocol.PhaseCommit
-		_, err = p.Commit(worker.WithTask(ctx, info), notPrepared)
+		_, err = p.Commit(worker.WithTask(ctx, info), nil)
 	case Aborted:
 		info.Phase = protocol.PhaseAbort
 		err = p.Abort(worker.WithTask(ctx, info))
@@ -155,11 +155,6 @@ func (p *Participant) recover(ctx context.Context, br Branch, decide func(ctx co
 		err = fmt.Errorf("%d is no decision", d)
 	}
 	return d, err
-}
-
-// notPrepared stands for the handler of a branch that was listed as prepared.
-func notPrepared(context.Context, *Tx) ([]byte, error) {
-	return nil, errors.New("the branch and all that was known of it are gone")
 }
 
 const cleanupBatch = 500
@@ -175,8 +170,7 @@ type agedVote struct {
 // small batches, and returns of how many. Prepared branches stay, and those
 // whose tasks could still arrive; so do those of runs that have not ended where
 // the options name Ended. Without it the horizon has to be longer than any run
-// takes: a commit that finds no note takes its participant for one that is
-// alone.
+// takes: a commit that comes again finds nothing.
 func (p *Participant) Cleanup(ctx context.Context, horizon time.Duration) (int, error) {
 	now := time.Now()
 	before := now.Add(-horizon).UnixMilli()

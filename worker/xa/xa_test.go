@@ -195,7 +195,15 @@ func (b *bank) prepare(run string, attempt uint32, fn xa.Func) protocol.Result {
 	return b.perform(run, protocol.PhasePrepare, attempt, fn)
 }
 func (b *bank) commit(run string) protocol.Result {
-	return b.perform(run, protocol.PhaseCommit, 1, add(-7))
+	return b.perform(run, protocol.PhaseCommit, 1, nil)
+}
+
+// commitAlone is the commit of a participant that is alone.
+func (b *bank) commitAlone(run string) protocol.Result {
+	info := worker.TaskInfo{RunID: run, Step: "debit", Phase: protocol.PhaseCommit, OnePhase: true, Generation: 1, Attempt: 1}
+	return worker.Perform(worker.WithTask(b.t.Context(), info), func(ctx context.Context, _ []byte) ([]byte, error) {
+		return b.p.Commit(ctx, add(-7))
+	}, nil)
 }
 func (b *bank) abort(run string) protocol.Result { return b.perform(run, protocol.PhaseAbort, 1, nil) }
 
@@ -431,11 +439,26 @@ func run(ctx context.Context, tx *xa.Tx, query string) error {
 	return err
 }
 
+// A commit that finds nothing is not taken for one in one phase.
+func TestACommitOfABranchThatTheDatabaseDoesNotKnowIsReported(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		for range 2 {
+			r := b.commit("nobody")
+			answered(t, r, failed, xa.CodeHeuristicRollback, "")
+			if r.Retryable || !strings.Contains(r.Message, "restored") {
+				t.Errorf("retryable %v: %s", r.Retryable, r.Message)
+			}
+		}
+		b.expect(100, 0)
+	})
+}
+
 func TestAParticipantThatIsAloneCommitsInOnePhase(t *testing.T) {
 	each(t, func(t *testing.T, k kind) {
 		b := newBank(t, k, xa.Options{})
 		for range 2 {
-			answered(t, b.commit("r"), succeeded, "", `{"attempt":1}`)
+			answered(t, b.commitAlone("r"), succeeded, "", `{"attempt":1}`)
 			b.expect(93, 0)
 		}
 		answered(t, b.prepare("r", 1, add(-10)), unknown, xa.CodeConflict, "")

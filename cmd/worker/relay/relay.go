@@ -119,6 +119,10 @@ func (r *Relay) request(ctx context.Context, t *config.Task, payload []byte) (*h
 	}
 	req.Header = t.Headers.Clone()
 	task := worker.TaskFrom(ctx)
+	onePhase := ""
+	if task.OnePhase {
+		onePhase = "true"
+	}
 	for name, value := range map[string]string{
 		"Content-Type":    "application/json",
 		"Idempotency-Key": task.IdempotencyKey,
@@ -128,6 +132,7 @@ func (r *Relay) request(ctx context.Context, t *config.Task, payload []byte) (*h
 		"RM-Task-Type":    task.Type,
 		"RM-Phase":        task.Phase.String(),
 		"RM-Attempt":      strconv.FormatUint(uint64(task.Attempt), 10),
+		"RM-One-Phase":    onePhase,
 		"Traceparent":     task.Trace,
 	} {
 		if value != "" {
