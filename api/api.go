@@ -89,6 +89,7 @@ func New(cfg Config) *Handler {
 	h.routeOrders()
 	h.routeWorkflows()
 	h.routeWorkers()
+	h.routeLocks()
 	h.routeHealth()
 	// huma describes its own kind of error for every route; asProblem answers
 	// with ours, which is described too.

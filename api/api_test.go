@@ -236,6 +236,7 @@ func TestListsAreNeverNull(t *testing.T) {
 		"/api/v1/runs": `"runs":[]`,
 		"/api/v1/runs?status=stalled,running&tag=a=b": `"runs":[]`,
 		"/api/v1/workers":                `"workers":[]`,
+		"/api/v1/locks?name=none":        `"locks":[]`,
 		"/api/v1/services/payments/ring": `"members":[]`,
 	} {
 		if a := ask(t, "GET", server.URL+path, ""); a.status != 200 || !bytes.Contains(a.body, []byte(want)) {

@@ -223,6 +223,14 @@ func (m *memory) Workflow(_ context.Context, name, version string) (rest.Workflo
 
 func (m *memory) Workers(context.Context) ([]rest.Worker, error) { return nil, nil }
 
+func (m *memory) Locks(_ context.Context, f rest.LockFilter) (rest.LockPage, error) {
+	l := rest.Lock{Name: "account/1", Token: 7, Holders: []rest.LockHolder{{Run: "a", Since: time.Unix(1, 0).UTC()}}}
+	if f.Name != "" && f.Name != l.Name || f.Cursor >= l.Name {
+		return rest.LockPage{}, nil
+	}
+	return rest.LockPage{Locks: []rest.Lock{l}, Next: l.Name}, nil
+}
+
 func (m *memory) DrainWorker(_ context.Context, id string) error {
 	if id != "w1" {
 		return &engine.Error{Kind: engine.KindNotFound, Code: "unknown_worker", Field: "id", Message: "no such worker"}

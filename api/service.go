@@ -33,6 +33,8 @@ type Service interface {
 
 	Workers(ctx context.Context) ([]rest.Worker, error)
 	DrainWorker(ctx context.Context, id string) error
+	// Locks returns a page of the named locks that are held.
+	Locks(ctx context.Context, f rest.LockFilter) (rest.LockPage, error)
 	// Ring returns a service's ring; with a key, also where that key goes.
 	Ring(ctx context.Context, service, key string) (rest.Ring, error)
 	Stats(ctx context.Context) (rest.Stats, error)

@@ -16,6 +16,7 @@ func appendWorkflow(b []byte, w *Workflow) []byte {
 	o.expression("routing_key", w.routingKey)
 	o.duration("deadline", w.deadline, 0)
 	o.expression("output", w.output)
+	o.locks(w)
 	list, item := "steps", appendStep
 	if w.kind.HasParticipants() {
 		list, item = "participants", appendParticipant
@@ -43,10 +44,7 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 	o.text("action", s.Action)
 	o.text("compensation", s.Compensation)
 	o.text("no_compensation", s.NoCompensation)
-	if s.Pivot {
-		o.key("pivot")
-		o.b = append(o.b, "true"...)
-	}
+	o.flag("pivot", s.Pivot)
 	o.after(w, s)
 	o.expression("when", e.when)
 	o.expression("for_each", e.forEach)

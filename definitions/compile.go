@@ -47,6 +47,7 @@ func (v *validator) build() *Workflow {
 		return "the routing key is computed before any step runs"
 	})
 	w.output = v.expression(w, -1, "output", d.output, wantJSON, func(int) string { return "" })
+	v.locks(w)
 	if d.kind.HasParticipants() {
 		for i := range d.steps {
 			w.steps[i] = v.resolvedParticipant(i)

@@ -12,6 +12,7 @@ type document struct {
 	routingKey  string
 	deadline    time.Duration
 	output      string
+	locks       []lockDocument
 	steps       []stepDocument
 }
 

@@ -92,6 +92,7 @@ const (
 	wantKey
 	wantTime
 	wantList
+	wantNames
 )
 
 // admits reports whether a checked expression may yield what is wanted; for a
@@ -100,16 +101,18 @@ func (w want) admits(t *cel.Type) bool {
 	switch t.Kind() {
 	case types.DynKind, types.AnyKind:
 		return true
-	case types.ListKind:
-		return w == wantJSON || w == wantList
 	case types.BoolKind:
 		return w == wantJSON || w == wantBool
-	case types.StringKind, types.IntKind:
+	case types.StringKind:
+		return w != wantBool && w != wantList
+	case types.IntKind:
 		return w == wantJSON || w == wantKey || w == wantTime
 	case types.UintKind:
 		return w == wantJSON || w == wantKey
 	case types.TimestampKind:
 		return w == wantJSON || w == wantTime
+	case types.ListKind:
+		return w == wantJSON || w == wantList || w == wantNames && wantNames.admits(t.Parameters()[0]) && t.Parameters()[0].Kind() != types.ListKind
 	case types.TypeKind:
 		return false
 	}
@@ -126,6 +129,8 @@ func (w want) String() string {
 		return "a time: a text in RFC 3339, a timestamp, or seconds since 1970"
 	case wantList:
 		return "a list"
+	case wantNames:
+		return "a string or a list of strings"
 	}
 	return "a value with a JSON form"
 }

@@ -61,6 +61,7 @@ func (r *reader) document(v ref.Val) (document, bool) {
 		routingKey:  f.text("routing_key"),
 		deadline:    f.duration("deadline"),
 		output:      f.text("output"),
+		locks:       f.locks("locks"),
 	}
 	list, item := "steps", r.step
 	if doc.kind.HasParticipants() {

@@ -33,7 +33,20 @@ func drawSaga(t *rapid.T) *definitions.SagaBuilder {
 	if rapid.Bool().Draw(t, "key?") {
 		b.RoutingKey("input.key")
 	}
+	drawLocks(t, b)
 	return b
+}
+
+// drawLocks adds locks, and Serial.
+func drawLocks(t *rapid.T, b *definitions.SagaBuilder) {
+	for range rapid.IntRange(0, 2).Draw(t, "locks") {
+		name := rapid.SampledFrom([]string{"'a'", "input.x", "['a', input.y]", "'b/' + string(input.z)"}).Draw(t, "lock")
+		if rapid.Bool().Draw(t, "shared") {
+			b.LockShared(name)
+		} else {
+			b.Lock(name)
+		}
+	}
 }
 
 func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []string) {
@@ -152,7 +165,7 @@ func sameWorkflow(t interface{ Fatalf(string, ...any) }, a, b *definitions.Workf
 		t.Fatalf("JSON differs:\n%s\n%s", a.JSON(), b.JSON())
 	}
 	if a.Name() != b.Name() || a.Description() != b.Description() || a.Kind() != b.Kind() || a.Deadline() != b.Deadline() ||
-		a.PivotIndex() != b.PivotIndex() || a.HasOutput() != b.HasOutput() || a.Len() != b.Len() {
+		a.PivotIndex() != b.PivotIndex() || a.HasOutput() != b.HasOutput() || a.HasLocks() != b.HasLocks() || a.Len() != b.Len() {
 		t.Fatalf("workflows differ: %s", a.JSON())
 	}
 	for i := range a.Len() {

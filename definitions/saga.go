@@ -64,6 +64,7 @@ func (b *SagaBuilder) Step(name string) *StepBuilder {
 // nothing of it.
 func (b *SagaBuilder) Build() (*Workflow, error) {
 	doc := b.doc
+	doc.locks = slices.Clone(b.doc.locks)
 	doc.steps = make([]stepDocument, len(b.steps))
 	for i, s := range b.steps {
 		doc.steps[i] = s.doc

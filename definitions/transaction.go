@@ -72,6 +72,7 @@ func (b *TransactionBuilder) Participant(name string) *ParticipantBuilder {
 // nothing of it.
 func (b *TransactionBuilder) Build() (*Workflow, error) {
 	doc := b.doc
+	doc.locks = slices.Clone(b.doc.locks)
 	doc.steps = make([]stepDocument, len(b.participants))
 	for i, p := range b.participants {
 		doc.steps[i] = p.doc

@@ -88,6 +88,7 @@ type Workflow struct {
 	readsOutputs bool // whether any expression refers to a step
 	routingKey   *expression
 	output       *expression
+	locks        []lockExpression
 	exprs        []stepExpressions
 }
 

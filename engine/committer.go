@@ -25,12 +25,13 @@ type effects struct {
 	settled  []settledResult
 	dispatch []offer
 	cancel   []cancelOrder
+	locks    []lockMessage
 	changed  []store.Run // rows whose status is another
 	replies  []func()
 }
 
 func (fx *effects) empty() bool {
-	return len(fx.settled)+len(fx.dispatch)+len(fx.cancel)+len(fx.changed)+len(fx.replies) == 0
+	return len(fx.settled)+len(fx.dispatch)+len(fx.cancel)+len(fx.locks)+len(fx.changed)+len(fx.replies) == 0
 }
 
 // settledResult is a worker's result that is durable (or changes nothing).
@@ -70,7 +71,7 @@ func (c *committer) run(ctx context.Context) error {
 			}
 			parts = parts[:0]
 			for i := range batch {
-				if p := &batch[i].part; len(p.Create)+len(p.Append)+len(p.Update) > 0 {
+				if p := &batch[i].part; rows(p) > 0 {
 					parts = append(parts, *p)
 				}
 			}
@@ -127,6 +128,9 @@ func (c *committer) perform() {
 			e.dispatcher.offer(fx.dispatch)
 			for _, o := range fx.cancel {
 				e.dispatcher.cancel(o)
+			}
+			for _, m := range fx.locks {
+				e.passOn(m)
 			}
 			for _, r := range fx.changed {
 				e.runChanged(r)

@@ -60,6 +60,8 @@ type Limits struct {
 	MaxTags         int // default 16
 	MaxBatch        int // starts in one call; default 1,000
 	MaxItems        int // that a step may fan out to, whatever its definition says; default 1,000, at most 10,000
+	MaxLocks        int // named locks of one run; default 16, at most definitions.MaxLockNames
+	MaxLockWaiters  int // runs that wait for one lock; default 1,000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -76,6 +78,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxTags, 16)
 	def(&l.MaxBatch, 1_000)
 	def(&l.MaxItems, machine.DefaultMaxItems)
+	def(&l.MaxLocks, 16)
+	def(&l.MaxLockWaiters, 1_000)
 	return l
 }
 
@@ -151,6 +155,7 @@ func (c Config) validate() error {
 		{"MaxPayloadBytes", l.MaxPayloadBytes}, {"MaxUnfinished", l.MaxUnfinished},
 		{"MaxStarting", l.MaxStarting}, {"MaxResidentRuns", l.MaxResidentRuns},
 		{"MaxWaitingTasks", l.MaxWaitingTasks}, {"MaxTags", l.MaxTags}, {"MaxBatch", l.MaxBatch}, {"MaxItems", l.MaxItems},
+		{"MaxLocks", l.MaxLocks}, {"MaxLockWaiters", l.MaxLockWaiters},
 	} {
 		if v.value < 1 {
 			faults = append(faults, fmt.Errorf("config Limits.%s: must be at least 1", v.name))

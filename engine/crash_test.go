@@ -115,6 +115,9 @@ func (w *world) crashAt(at int, after bool, start rest.Start) *engine.Engine {
 		<-gone
 		cancel()
 	}(e.Done())
+	if w.alongside != nil {
+		go w.alongside(ctx, e)
+	}
 	if _, err := e.StartRun(ctx, start); err == nil {
 		_, _ = e.Wait(ctx, start.ID, patience)
 	}

@@ -37,6 +37,8 @@ type Engine struct {
 	residentPerShard atomic.Int64 // see setResidents
 	resident         atomic.Int64
 	unfinished       atomic.Int64
+	locksHeld        atomic.Int64 // by runs, each counted
+	locksWaiting     atomic.Int64
 	starting         atomic.Int64
 	hello            chan struct{}
 	lanes            []chan func() // of requests that come through the broker

@@ -35,6 +35,8 @@ type world struct {
 	wrap   func(store.Store) store.Store // puts faults between engine and store
 	engine *engine.Engine
 	tune   func(*engine.Config)
+
+	alongside func(context.Context, *engine.Engine) // what else is begun before a crash; see crashAt
 }
 
 func newWorld(t *testing.T, tune func(*engine.Config)) *world {

@@ -22,6 +22,7 @@ type metrics struct {
 	stepSeconds *prometheus.HistogramVec
 	results     *prometheus.CounterVec
 
+	lockWait       prometheus.Histogram
 	commitSeconds  prometheus.Histogram
 	commitRecords  prometheus.Histogram
 	durableSeconds prometheus.Histogram
@@ -79,6 +80,7 @@ func newMetrics(e *Engine) *metrics {
 		stepSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ringmaster_task_duration_seconds", Help: "How long handlers ran, as their workers say.", Buckets: slowBuckets}, []string{"phase", "outcome"}),
 		results:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ringmaster_results_total", Help: "Answers of workers."}, []string{"phase", "outcome"}),
 
+		lockWait:       prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ringmaster_lock_wait_seconds", Help: "From a run's request for a named lock until it holds it.", Buckets: slowBuckets}),
 		commitSeconds:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ringmaster_commit_duration_seconds", Help: "One transaction of the store.", Buckets: fastBuckets}),
 		commitRecords:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ringmaster_commit_records", Help: "History records in one transaction.", Buckets: sizeBuckets}),
 		durableSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ringmaster_durable_seconds", Help: "From a decision to its effects: the wait for the commit, and the commit.", Buckets: fastBuckets}),
@@ -96,7 +98,7 @@ func newMetrics(e *Engine) *metrics {
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
-		m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
+		m.lockWait, m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
 		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, gauges{e}}
 	return m
 }
@@ -171,11 +173,13 @@ var (
 	descImbalance  = prometheus.NewDesc("ringmaster_ring_imbalance", "The largest worker's outstanding tasks over the mean of its service.", []string{"service"}, nil)
 	descResident   = prometheus.NewDesc("ringmaster_runs_resident", "Runs held in memory.", nil, nil)
 	descUnfinished = prometheus.NewDesc("ringmaster_runs_unfinished", "Runs that have not ended.", nil, nil)
+	descLocksHeld  = prometheus.NewDesc("ringmaster_locks_held", "Named locks held by runs; of one that is shared, each holder counts.", nil, nil)
+	descLocksWait  = prometheus.NewDesc("ringmaster_locks_waiting", "Runs that wait for a named lock.", nil, nil)
 	descBroker     = prometheus.NewDesc("ringmaster_broker_connected", "1 while the broker is connected.", nil, nil)
 )
 
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descWaiting, descNoWorker, descInFlight, descWorkers, descImbalance, descResident, descUnfinished, descBroker} {
+	for _, d := range []*prometheus.Desc{descWaiting, descNoWorker, descInFlight, descWorkers, descImbalance, descResident, descUnfinished, descLocksHeld, descLocksWait, descBroker} {
 		ch <- d
 	}
 }
@@ -221,6 +225,8 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descResident, float64(g.e.resident.Load()))
 	gauge(descUnfinished, float64(g.e.unfinished.Load()))
+	gauge(descLocksHeld, float64(g.e.locksHeld.Load()))
+	gauge(descLocksWait, float64(g.e.locksWaiting.Load()))
 	connected := 0.0
 	if g.e.dispatcher.isConnected() {
 		connected = 1

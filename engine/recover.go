@@ -14,6 +14,9 @@ import (
 // recover folds the shard's unfinished runs and takes up what their states
 // still ask for. Runs that sleep past the horizon stay in the store.
 func (s *shard) recover(ctx context.Context) error {
+	if err := s.recoverLocks(ctx); err != nil {
+		return err
+	}
 	const page = 500
 	after := store.RefBase(s.id)
 	for {
@@ -58,6 +61,8 @@ func (s *shard) resume(r *run) {
 		}
 	}
 	s.eng.dispatcher.recovered(tasks)
+	r.asking = ""
+	s.wantLock(r)
 	s.arm(r)
 }
 

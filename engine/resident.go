@@ -20,6 +20,7 @@ type run struct {
 	dispatched []protocol.TaskID // attempts whose Dispatch has been acted upon
 	cancelled  []protocol.TaskID // attempts whose CancelTask or Withdraw has been acted upon
 	overtaken  []protocol.TaskID // of an ended run: attempts that were not answered
+	asking     string            // the lock that it has asked for
 	armed      int64             // Unix ms of its Tick alarm; 0 none
 	records    int               // of history since the start or the last checkpoint
 	part       uint64            // the shard's last submission that touches it
@@ -113,6 +114,9 @@ func (e *Engine) fold(u store.Unfinished) (*run, error) {
 				return nil, fmt.Errorf("run %q: history record %d: %w", u.Run.ID, rec.Seq, err)
 			}
 		}
+	}
+	if l, ok := r.state.NextLock(); ok {
+		r.asking = l.Name
 	}
 	for _, c := range r.state.Commands(nil) {
 		id := taskID(r.row.Ref, c)

@@ -20,6 +20,9 @@ func (s *shard) updateRow(r *run, now time.Time) {
 // sleepUntil is when a run acts next by itself, if that is all it waits for
 // and is past the horizon; else zero. s.cmds are its commands.
 func (s *shard) sleepUntil(r *run, now time.Time) time.Time {
+	if _, asks := r.state.NextLock(); asks {
+		return time.Time{} // a restart must find it, and ask again
+	}
 	if w := r.state.Wake(); len(s.cmds) == 0 && w.Sub(now) > horizon {
 		return w
 	}

@@ -32,6 +32,7 @@ type message struct {
 	input   machine.Input          // something happened to run ref
 	settled settledResult          // input is this result of a worker
 	start   *startOrder            // a new run
+	lock    *lockMessage           // about a named lock
 	fetch   *assignment            // dispatch a task of run ref that is not in memory
 	reply   func(store.Run, error) // after the input's events are durable; may be nil
 }
@@ -52,6 +53,7 @@ type shard struct {
 	ended   []*run // in memory until their end is durable
 	alarms  alarms
 	recent  recentStarts
+	locks   lockTable
 	part    store.Part
 	effects effects
 	number  uint64 // of the submission being gathered
@@ -67,7 +69,7 @@ type shard struct {
 func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 	return &shard{
 		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1,
-		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
+		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch), alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
 	}
 }
 
@@ -84,6 +86,9 @@ func (s *shard) loop(ctx context.Context) error {
 			more, err := s.wakeSleepers()
 			if err != nil {
 				return err
+			}
+			if s.eng.clock.since()-s.locks.probed >= duePeriod {
+				s.probeHolders(duePeriod)
 			}
 			s.submit()
 			lookedForDue = s.eng.clock.since()
@@ -136,10 +141,14 @@ func (s *shard) nextAlarm() time.Duration {
 	return time.Duration(max(wait, 0)) * time.Millisecond
 }
 
+// rows is the number of rows that a part writes.
+func rows(p *store.Part) int { return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) }
+
 // submit hands what was gathered to the committer.
 func (s *shard) submit() {
+	s.lockRows()
 	p := &s.part
-	if len(p.Create)+len(p.Append)+len(p.Update) == 0 && s.effects.empty() {
+	if rows(p) == 0 && s.effects.empty() {
 		return
 	}
 	p.Shard, p.Epoch = s.id, s.epoch
@@ -174,6 +183,8 @@ func (s *shard) handle(m *message) error {
 		return s.start(m.start)
 	case m.fetch != nil:
 		return s.fetch(m.ref, m.fetch)
+	case m.lock != nil:
+		return s.lockMessage(m.lock)
 	}
 	r, err := s.resident(m.ref)
 	if errors.Is(err, errUnreadable) {
@@ -230,8 +241,10 @@ func (s *shard) step(r *run, in machine.Input) error {
 	}
 	s.record(r, events, now)
 	s.command(r)
+	s.wantLock(r)
 	if r.state.Status().Final() {
 		s.abandon(r, in)
+		s.releaseLocks(r)
 	}
 	s.updateRow(r, now)
 	s.arm(r)

@@ -117,6 +117,10 @@ func (s *shard) start(o *startOrder) error {
 		o.reply(rest.Started{}, err)
 		return nil
 	}
+	if n := len(r.state.Locks()); n > s.eng.cfg.Limits.MaxLocks {
+		o.reply(rest.Started{}, invalid("too_many_locks", "input", "asks for %d locks; at most %d", n, s.eng.cfg.Limits.MaxLocks))
+		return nil
+	}
 	s.nextRef++
 	s.runs.add(r)
 	if !o.fresh {
@@ -126,6 +130,7 @@ func (s *shard) start(o *startOrder) error {
 	s.part.Append = append(s.part.Append, store.Record{Ref: r.row.Ref, Seq: events[0].Seq, Data: machine.AppendEvents(nil, events)})
 	r.series.count(r.wf, events)
 	s.command(r)
+	s.wantLock(r)
 	status := store.Status(r.state.Status())
 	r.series.transition(0, status)
 	s.fillRow(r, now, status, s.sleepUntil(r, now))

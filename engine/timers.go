@@ -10,7 +10,7 @@ import (
 // or, with an attempt set, because that may have waited too long.
 type alarm struct {
 	at  int64           // Unix ms
-	key protocol.TaskID // Ref alone: a Tick
+	key protocol.TaskID // Ref alone: a Tick; with lockPhase: see askAlarm
 }
 
 // tickOf is the key of a run's Tick.

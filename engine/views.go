@@ -84,6 +84,12 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	if r.wf.Kind().HasParticipants() {
 		d.Decision, d.Heuristic = r.state.Decision().String(), r.state.Heuristic()
 	}
+	d.Locks = locksOf(r)
+	if w, err := e.waitsForLock(ctx, r); err != nil {
+		return rest.RunDetail{}, err
+	} else if w != "" {
+		d.Waiting = append(d.Waiting, w)
+	}
 	if !row.Status.Final() && !e.dispatcher.isConnected() {
 		d.Waiting = append(d.Waiting, "the broker is not connected: no task moves until it is back")
 	}

@@ -33,6 +33,12 @@ func (s *shard) fireAlarms() error {
 	now := s.eng.clock.now().UnixMilli()
 	s.due = s.alarms.due(now, s.due[:0])
 	for _, a := range s.due {
+		if a.key.Phase == lockPhase {
+			if err := s.askLockAgain(a.key.Ref); err != nil {
+				return err
+			}
+			continue
+		}
 		if a.key.Attempt != 0 {
 			if err := s.expire(a.key); err != nil {
 				return err

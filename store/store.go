@@ -105,6 +105,15 @@ type Part struct {
 	Create []Run
 	Append []Record
 	Update []Update
+	Locks  []Lock
+}
+
+// Lock is the row of a named lock: its queue, in an encoding that the store does
+// not know. There is a row as long as the lock is held. The lock belongs to one
+// shard, whose owner writes the row whole.
+type Lock struct {
+	Name string
+	Data []byte // empty: the row is removed
 }
 
 // WorkflowInfo describes one registered version of a workflow.
@@ -167,7 +176,7 @@ type Store interface {
 	// workflow version that is not registered, or with a record of a run that
 	// does not exist, is left out with ErrNotFound; an update of a run that
 	// does not exist changes nothing. Of two parts in conflict with each
-	// other, the first is written.
+	// other, the first is written. Of several rows of one lock the last counts.
 	Commit(parts []Part) (errs []error, err error)
 
 	// Run returns the row of a run by its id: ErrNotFound.
@@ -188,6 +197,11 @@ type Store interface {
 	// Due returns up to limit numbers of unfinished runs of a shard with a
 	// Wake time at or before t, earliest first.
 	Due(ctx context.Context, shard uint32, t time.Time, limit int) ([]int64, error)
+	// Locks returns up to limit locks of a shard whose names are above after
+	// (byte by byte), in order of their names.
+	Locks(ctx context.Context, shard uint32, after string, limit int) ([]Lock, error)
+	// Lock returns the row of a lock of a shard: ErrNotFound.
+	Lock(ctx context.Context, shard uint32, name string) (Lock, error)
 	// List returns a page of runs, newest first (by Created, then Ref).
 	List(ctx context.Context, f Filter) (Page, error)
 	// Counts returns the number of runs by workflow and status.

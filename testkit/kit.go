@@ -32,6 +32,7 @@ type Kit struct {
 	faults   []fault
 	triggers []trigger
 	orders   []order
+	locks    map[string]lockFate
 	runs     int
 }
 

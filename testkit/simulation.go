@@ -44,6 +44,8 @@ type simulation struct {
 	fired    []int // matches of each trigger so far; -1: it is done
 	orders   []order
 	cmds     []machine.Command
+	asking   string // the lock that was asked for since the last crash
+	tokens   uint64 // given out
 	commits  int
 }
 
@@ -217,6 +219,7 @@ func (s *simulation) nextOrder() machine.Input {
 // act does what the state asks for, as far as it has not been done.
 func (s *simulation) act() {
 	s.t.Helper()
+	s.askLock()
 	s.cmds = s.state.Commands(s.cmds[:0])
 	for _, c := range s.cmds {
 		a := attempt{c.Step, c.Phase, c.Generation, c.Attempt}
@@ -272,7 +275,7 @@ func (s *simulation) crash(acted bool) {
 	if !bytes.Equal(state.AppendState(nil), s.state.AppendState(nil)) {
 		s.t.Fatalf("testkit: the state after the crash is another\n%s", s.run)
 	}
-	s.state = state
+	s.state, s.asking = state, ""
 	s.run.crashed(s.now.Sub(start), acted)
 	var kept []coming
 	s.sent = map[attempt]bool{}

@@ -79,7 +79,7 @@ Exit status 1 if any check failed; warnings do not count.`,
 	}
 	daemonFlags(cmd.Flags(), "info")
 	for _, name := range []string{"print-config", "allow-remote", "node", "shards", "heartbeat-interval", "max-payload-bytes", "max-batch-bytes",
-		"max-unfinished", "max-starting", "max-resident-runs", "log-level", "log-format", "shutdown-timeout", "namespace"} {
+		"max-unfinished", "max-starting", "max-resident-runs", "max-locks", "max-lock-waiters", "log-level", "log-format", "shutdown-timeout", "namespace"} {
 		_ = cmd.Flags().MarkHidden(name) // accepted, since one file serves both
 	}
 	cmd.Flags().String("db", defaultServeDB, "SQLite file of the orchestrator")

@@ -115,7 +115,7 @@ exit with 3 when it ended other than succeeded or committed, or stalled.`,
 		return usage("%w\nSee %q.", err, cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
-		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c),
+		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c), newLock(c),
 		newStats(c), newDoctor(c), newVersion(c),
 	)
 	root.InitDefaultHelpCmd()

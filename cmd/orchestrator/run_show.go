@@ -70,6 +70,9 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 	if r.Heuristic {
 		pairs = append(pairs, "heuristic", "a participant has decided by itself: see the run's history")
 	}
+	for _, l := range r.Locks {
+		pairs = append(pairs, "lock", lockText(r.Run, l))
+	}
 	for _, w := range r.Waiting {
 		pairs = append(pairs, "waits", render.Clean(w))
 	}
@@ -79,6 +82,21 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 		fmt.Fprintln(c.out, line)
 	}
 	c.adviseStalled(r)
+}
+
+// lockText tells of a lock whether the run holds it.
+func lockText(r rest.Run, l rest.RunLock) string {
+	text := render.Clean(l.Name)
+	if l.Shared {
+		text += " (shared)"
+	}
+	switch {
+	case client.Ended(r.Status):
+		return text + ", released"
+	case l.Token == 0:
+		return text + ", not held yet"
+	}
+	return text + ", held under token " + fmt.Sprint(l.Token)
 }
 
 // keyText leaves out a key that says nothing new.

@@ -36,6 +36,8 @@ type settings struct {
 	MaxStarting       int           `koanf:"max_starting"`
 	MaxResidentRuns   int           `koanf:"max_resident_runs"`
 	MaxItems          int           `koanf:"max_items"`
+	MaxLocks          int           `koanf:"max_locks"`
+	MaxLockWaiters    int           `koanf:"max_lock_waiters"`
 	LogLevel          string        `koanf:"log_level"`
 	LogFormat         string        `koanf:"log_format"`
 	ShutdownTimeout   time.Duration `koanf:"shutdown_timeout"`
@@ -65,6 +67,8 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Int("max-starting", 16_384, "starts that are not durable yet; at this limit new ones are refused with 429")
 	fl.Int("max-resident-runs", 4_000, "runs held in memory; more while more tasks are at workers")
 	fl.Int("max-items", 1_000, "items that a step may fan out to, whatever its definition says; at most 10000")
+	fl.Int("max-locks", 16, "named locks that one run may want")
+	fl.Int("max-lock-waiters", 1_000, "runs that wait for one named lock; at this limit those that ask for it are turned back")
 	fl.String("log-level", logLevel, "debug, info, warn or error")
 	fl.String("log-format", "text", "text or json")
 	fl.Duration("shutdown-timeout", 15*time.Second, "how long a stop may take before it is cut short")
@@ -87,6 +91,7 @@ func (s settings) validate() error {
 	}{
 		{"max_payload_bytes", s.MaxPayloadBytes}, {"max_batch_bytes", s.MaxBatchBytes}, {"max_unfinished", s.MaxUnfinished},
 		{"max_starting", s.MaxStarting}, {"max_resident_runs", s.MaxResidentRuns}, {"max_items", s.MaxItems},
+		{"max_locks", s.MaxLocks}, {"max_lock_waiters", s.MaxLockWaiters},
 	} {
 		if least.n < 1 {
 			return usage("%s %d: expected at least 1", s.origin(least.name), least.n)

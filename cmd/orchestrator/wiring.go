@@ -86,6 +86,7 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 		Limits: engine.Limits{
 			MaxPayloadBytes: s.MaxPayloadBytes, MaxUnfinished: s.MaxUnfinished,
 			MaxStarting: s.MaxStarting, MaxResidentRuns: s.MaxResidentRuns, MaxItems: s.MaxItems,
+			MaxLocks: s.MaxLocks, MaxLockWaiters: s.MaxLockWaiters,
 		},
 	}
 	if inProcess {

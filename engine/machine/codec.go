@@ -35,6 +35,7 @@ const (
 	hasKey
 	hasRetryOf
 	hasPriority // usual: 0
+	hasToken    // usual: 0
 	bitsEnd
 )
 
@@ -93,6 +94,7 @@ func presence(e *Event, before int64) (bits uint64) {
 	set(e.Key != "", hasKey)
 	set(e.RetryOf != "", hasRetryOf)
 	set(e.Priority != 0, hasPriority)
+	set(e.Token != 0, hasToken)
 	return bits
 }
 
@@ -135,6 +137,9 @@ func appendEvent(buf []byte, e *Event, before int64) []byte {
 	}
 	if bits&hasPayload != 0 {
 		buf = appendBytes(buf, e.Payload)
+	}
+	if bits&hasToken != 0 {
+		buf = binary.AppendUvarint(buf, e.Token)
 	}
 	return buf
 }
@@ -224,6 +229,11 @@ func (r *reader) event(e *Event, at int64) int64 {
 	}
 	if bits&hasPayload != 0 {
 		if e.Payload = r.bytes(); len(e.Payload) == 0 {
+			r.fail("field with its usual value")
+		}
+	}
+	if bits&hasToken != 0 {
+		if e.Token = r.uvarint(); e.Token == 0 {
 			r.fail("field with its usual value")
 		}
 	}

@@ -66,6 +66,14 @@ func (d *decision) take(in Input) error {
 		return d.withdrawn(&in)
 	case *Withdrawn:
 		return d.withdrawn(in)
+	case Granted:
+		return d.granted(&in)
+	case *Granted:
+		return d.granted(in)
+	case Refused:
+		return d.refused(&in)
+	case *Refused:
+		return d.refused(in)
 	case Tick, *Tick:
 		d.advance()
 		return nil
@@ -122,6 +130,10 @@ func (d *decision) start(in *Start) error {
 	if key == in.RunID {
 		key = ""
 	}
+	locks, err := d.wf.EvalLocks(orNull(in.Input))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRejected, err)
+	}
 	deadline := milli(in.Deadline)
 	if deadline == 0 && d.wf.Deadline() > 0 {
 		deadline = min(d.now+d.wf.Deadline().Milliseconds(), maxMilli)
@@ -130,6 +142,7 @@ func (d *decision) start(in *Start) error {
 		Kind: RunStarted, Step: -1, RunID: in.RunID, Key: key, RetryOf: in.RetryOf, Priority: in.Priority,
 		Until: fromMilli(deadline), Payload: in.Input,
 	})
+	d.wantLocks(locks)
 	return nil
 }
 

@@ -153,6 +153,9 @@ func (d *decision) decide() {
 		}
 		return
 	}
+	if d.missing() >= 0 {
+		return
+	}
 	one, _ := d.phases()
 	for i := range d.steps {
 		st := &d.steps[i]

@@ -39,6 +39,14 @@
 // is no vote: it gets a commit alone, whose answer is the decision; it is in the
 // place of a saga's pivot, and like it may be in doubt, or need an operator.
 //
+// # Locks
+//
+// A run whose workflow has lock expressions names its locks when it starts, and
+// asks for them one after the other, in the order of their names ([State.NextLock]).
+// Until it holds all, nothing begins; a cancel, the deadline or a refusal then
+// ends it without effect. It lets go of them when it has ended: that is the
+// shell's to do.
+//
 // # Words for outcomes
 //
 // An attempt that has been scheduled and not answered is outstanding; a step

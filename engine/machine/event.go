@@ -43,6 +43,10 @@ const (
 	WaitEnded   // Step
 	// Of sagas.
 	StepExpanded // Step, Payload: a list, an item for each element
+
+	// Of named locks.
+	LocksWanted // Payload: their names, in the order in which the run asks for them
+	LockGranted // Key: its name, Token
 	kindEnd
 )
 
@@ -78,6 +82,8 @@ var kindNames = [kindEnd]string{
 	WaitStarted:      "wait_started",
 	WaitEnded:        "wait_ended",
 	StepExpanded:     "step_expanded",
+	LocksWanted:      "locks_wanted",
+	LockGranted:      "lock_granted",
 }
 
 // String returns the kind as a stable word, such as "attempt_scheduled".
@@ -100,6 +106,7 @@ const (
 	CodeOutput       = "output"            // the workflow's output expression failed
 	CodeStepFailed   = "step_failed"       // turn: a step failed for good, or its outcome is unknown
 	CodeVotedNo      = "voted_no"          // decision: a participant did not prepare, or its vote is unknown
+	CodeLockRefused  = "lock_refused"      // turn, decision: too many runs wait for a lock
 	CodeExpression   = "expression"        // failure: a condition or an input expression
 	CodeQueueTimeout = "queue_timeout"     // failure: no worker started the task in time
 	CodeIsolated     = "isolated"          // stall or failure: three workers died under the task
@@ -136,7 +143,8 @@ type Event struct {
 	Until      time.Time
 	Payload    []byte
 	RunID      string
-	Key        string // routing key, if it is not the run id
+	Key        string // routing key, if it is not the run id; of a lock: its name
 	RetryOf    string
 	Priority   uint8
+	Token      uint64 // of a lock
 }

@@ -54,6 +54,10 @@ func (s *State) Explain(e Event) string {
 		x.say(x.step(), " sleeps until ", clock(e.Until))
 	case WaitEnded:
 		x.say(x.step(), " has slept")
+	case LocksWanted:
+		x.locks()
+	case LockGranted:
+		x.say("the run holds lock ", e.Key, ", under token ", strconv.FormatUint(e.Token, 10))
 	case Checkpointed:
 		x.say("earlier events are folded into a checkpoint")
 	default:
@@ -199,6 +203,8 @@ func (x *explainer) turned() {
 		x.say("the run turns back: its deadline has passed")
 	case CodeOutput:
 		x.say("the run turns back: its output could not be computed")
+	case CodeLockRefused:
+		x.say("the run turns back: it cannot get one of its locks")
 	default:
 		x.say("the run turns back because of ", x.step())
 	}
@@ -215,6 +221,8 @@ func (x *explainer) aborts() {
 		x.say("decided: abort, the run's deadline has passed")
 	case CodeOutput:
 		x.say("decided: abort, the output could not be computed")
+	case CodeLockRefused:
+		x.say("decided: abort, the run cannot get one of its locks")
 	default:
 		x.say("decided: abort, because of ", x.step())
 	}

@@ -39,6 +39,7 @@ func (s *State) check(e *Event) error {
 	case AttemptReadOnly, HeuristicOutcome:
 		needsStep, needsPhase = true, true
 	case DecidedCommit, DecidedAbort, RunCommitted, RunAborted:
+	case LocksWanted, LockGranted:
 	default:
 		return fmt.Errorf("%w: event %d is of no known kind", ErrCorrupt, e.Seq)
 	}
@@ -49,6 +50,9 @@ func (s *State) check(e *Event) error {
 		return err
 	}
 	if err := s.checkItems(e); err != nil {
+		return err
+	}
+	if err := s.checkLock(e); err != nil {
 		return err
 	}
 	return s.checkDecision(e, needsPhase)
@@ -95,6 +99,8 @@ func (s *State) fold(e *Event) {
 		s.foldWait(e)
 	case StepExpanded:
 		s.foldExpanded(e)
+	case LocksWanted, LockGranted:
+		s.foldLock(e)
 	case OutputFailed:
 	case RunSucceeded:
 		s.output = e.Payload

@@ -19,7 +19,7 @@ func (d *decision) forward() {
 			}
 			return
 		}
-		if !d.startReady() {
+		if d.missing() >= 0 || !d.startReady() {
 			return
 		}
 	}

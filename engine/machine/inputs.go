@@ -117,7 +117,7 @@ func (r LossReason) code() string {
 }
 
 // Input is what happens to a run: one of Start, Result, Lost, Expired,
-// Withdrawn, Tick, Cancel, Retry, Skip, Resolve, or a pointer to one.
+// Withdrawn, Granted, Refused, Tick, Cancel, Retry, Skip, Resolve, or a pointer to one.
 type Input interface{ input() }
 
 func (Start) input()     {}

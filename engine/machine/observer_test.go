@@ -19,6 +19,7 @@ type observer struct {
 	passed bool
 	ended  EventKind
 	waived bool
+	locks  int  // that it wants and does not hold
 	asked  bool // cancel or deadline
 	last   time.Time
 }
@@ -152,6 +153,12 @@ func (o *observer) saw(e Event) error {
 	}
 	o.last = e.At
 	switch e.Kind {
+	case LocksWanted:
+		locks, err := decodeLocks(e.Payload)
+		o.locks = len(locks)
+		return err
+	case LockGranted:
+		o.locks--
 	case AttemptScheduled:
 		if err := o.window(e); err != nil {
 			return err
@@ -211,6 +218,8 @@ func (o *observer) scheduled(e Event) error {
 	s := &o.steps[e.Step]
 	t := &s.task[e.Phase]
 	switch {
+	case o.locks > 0:
+		return fmt.Errorf("step %d starts while %d locks are not held", e.Step, o.locks)
 	case t.outstanding:
 		return fmt.Errorf("two attempts outstanding of step %d", e.Step)
 	case s.stalled != 0:

@@ -204,6 +204,9 @@ func (m *simulation) recover() error {
 		if !slices.Equal(s.Commands(nil), m.state.Commands(nil)) {
 			return fmt.Errorf("S11: after recovery other commands")
 		}
+		if !slices.Equal(m.state.Locks(), s.Locks()) {
+			return fmt.Errorf("S12: after recovery other locks")
+		}
 		if m.state.Wake() != s.Wake() {
 			return fmt.Errorf("S11: after recovery another wake-up")
 		}
@@ -297,6 +300,10 @@ func (m *simulation) answer() error {
 }
 
 func (m *simulation) tick() error {
+	if in, ok := lockAnswer(m.rng, m.state, false); ok && m.rng.IntN(3) > 0 {
+		_, err := m.step(in)
+		return err
+	}
 	if wake := m.state.Wake(); !wake.IsZero() && m.rng.IntN(3) > 0 {
 		if wake.After(m.now) {
 			m.now = wake
@@ -441,6 +448,12 @@ func (m *simulation) converge() error {
 	for n := 0; n < 40*m.state.NumSteps(); n++ {
 		if m.state.Status().Final() {
 			break
+		}
+		if in, ok := lockAnswer(m.rng, m.state, true); ok {
+			if _, err := m.step(in); err != nil {
+				return err
+			}
+			continue
 		}
 		if cmds := m.state.Commands(nil); len(cmds) > 0 {
 			c := cmds[m.rng.IntN(len(cmds))]

@@ -71,7 +71,25 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 	if rng.IntN(4) == 0 {
 		b.Deadline(time.Duration(1+rng.IntN(20)) * time.Second)
 	}
+	if rng.IntN(4) == 0 {
+		b.Lock("['a', 'b', 'c']").LockShared("'a/b'")
+	}
 	return b.MustBuild()
+}
+
+// lockAnswer answers a run that asks for a lock, if it does.
+func lockAnswer(rng *rand.Rand, s *State, faithful bool) (Input, bool) {
+	l, ok := s.NextLock()
+	if !ok {
+		return nil, false
+	}
+	if !faithful && rng.IntN(20) == 0 {
+		return Refused{Lock: l.Name, Message: "full"}, true
+	}
+	if all := s.Locks(); !faithful && rng.IntN(5) == 0 {
+		l = all[rng.IntN(len(all))] // an answer of before comes again
+	}
+	return Granted{Lock: l.Name, Token: 1 + uint64(rng.IntN(100))}, true
 }
 
 // wait makes a step one without a task.

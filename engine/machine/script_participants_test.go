@@ -28,6 +28,8 @@ func (sc *script) defineTransaction(kind, text string) {
 					b.RoutingKey(value)
 				case "output":
 					b.Output(value)
+				case "lock":
+					b.Lock(value)
 				default:
 					sc.t.Fatalf("define: %q", f)
 				}

@@ -114,6 +114,10 @@ func (sc *script) defineSaga(b *definitions.SagaBuilder, fields []string) {
 			b.RoutingKey(value)
 		case "output":
 			b.Output(value)
+		case "lock":
+			b.Lock(value)
+		case "lock shared":
+			b.LockShared(value)
 		default:
 			sc.t.Fatalf("define: %q", f)
 		}
@@ -269,6 +273,9 @@ func (sc *script) input(td *datadriven.TestData) (Input, error) {
 	if td.Cmd == "cancel" {
 		return Cancel{By: value(td.CmdArgs, "by"), Reason: td.Input}, nil
 	}
+	if in := sc.lockInput(td); in != nil {
+		return in, nil
+	}
 	a, rest := sc.task(td)
 	switch td.Cmd {
 	case "ok":
@@ -373,6 +380,12 @@ func (sc *script) summary() string {
 	line := "=> " + sc.state.Status().String()
 	if len(asks) > 0 {
 		line += ": " + strings.Join(asks, ", ")
+	}
+	if l, ok := sc.state.NextLock(); ok {
+		line += "; asks for lock " + l.Name
+		if l.Shared {
+			line += " (shared)"
+		}
 	}
 	if wake := sc.state.Wake(); !wake.IsZero() {
 		line += "; wake in " + wake.Sub(sc.now).String()

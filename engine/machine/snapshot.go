@@ -72,7 +72,7 @@ func (s *State) appendSnapshot(b []byte) []byte {
 	for i := range s.steps {
 		b = s.appendStep(b, &s.steps[i])
 	}
-	return b
+	return appendLocks(b, s.locks)
 }
 
 func (s *State) appendStep(b []byte, st *step) []byte {
@@ -162,6 +162,7 @@ func (r *reader) snapshot(s *State) {
 		}
 	}
 	s.recount()
+	s.locks = r.locks()
 	if r.more() {
 		r.fail("bytes after the snapshot")
 	}

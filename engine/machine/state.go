@@ -108,6 +108,7 @@ type State struct {
 	turnMessage string
 	cancelWhy   string
 	output      []byte
+	locks       []LockView
 	steps       []step // of the workflow, then their items
 	fans        []int  // steps that have fanned out, in that order
 	maxItems    int

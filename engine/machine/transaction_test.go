@@ -64,6 +64,9 @@ func transactionOf(rng *rand.Rand, n int) *definitions.Workflow {
 	if rng.IntN(4) == 0 {
 		b.Deadline(time.Duration(1+rng.IntN(20)) * time.Second)
 	}
+	if rng.IntN(4) == 0 {
+		b.Lock("['a', 'b', 'c']").LockShared("'a/b'")
+	}
 	for i := range n {
 		p := b.Participant("p" + strconv.Itoa(i)).Prepare("p").Commit("c").Abort("a")
 		p.Retry(randomPolicy(rng))
@@ -316,6 +319,9 @@ func (c *city) ask(i int) {
 }
 
 func (c *city) tick() error {
+	if in, ok := lockAnswer(c.rng, c.state, c.rng.IntN(2) == 0); ok {
+		return c.step(in)
+	}
 	if wake := c.state.Wake(); wake.After(c.now) {
 		c.now = wake
 	}

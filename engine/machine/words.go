@@ -13,6 +13,7 @@ var words = map[string]string{
 	CodeCancelled:         "an operator or a caller asked for it",
 	CodeDeadline:          "the run's deadline has passed",
 	CodeOutput:            "the workflow's output could not be computed",
+	CodeLockRefused:       "too many runs wait for one of its locks",
 	CodeExpression:        "an expression of the step could not be evaluated",
 	CodeStepFailed:        "a step failed for good, or its outcome is unknown",
 	CodeVotedNo:           "a participant did not prepare, or its vote is unknown",

@@ -101,7 +101,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"worker/inbox", []string{"definitions", "protocol", "worker"}},
 		{"worker/outbox", []string{"broker", "protocol", "protocol/rest"}},
 		{"client", []string{"definitions", "protocol/rest"}},
-		{"engine", []string{"broker", "definitions", "engine/machine", "protocol", "protocol/rest", "ring", "store"}},
+		{"engine/lockqueue", nil},
+		{"engine", []string{"broker", "definitions", "engine/lockqueue", "engine/machine", "protocol", "protocol/rest", "ring", "store"}},
 		{"api", []string{"engine", "protocol/rest", "store"}},
 	}
 	imports := packages(t)

@@ -85,6 +85,7 @@ type RunDetail struct {
 	Decision  string          `json:"decision,omitempty" enum:"undecided,committed,aborted" doc:"Of a TCC or two-phase-commit run: what was decided. Once it is not undecided it never changes."`
 	Heuristic bool            `json:"heuristic,omitempty" doc:"A participant has decided by itself."`
 	Waiting   []string        `json:"waiting,omitempty" doc:"In words: what the run waits for."`
+	Locks     []RunLock       `json:"locks,omitempty" doc:"The named locks that the run wants, in the order in which it asks for them; it holds them until it has ended."`
 	Steps     []Step          `json:"steps"`
 }
 

@@ -282,7 +282,7 @@ func (w *writer) change(p *store.Part) error {
 			return fmt.Errorf("updating a run: %w", err)
 		}
 	}
-	return nil
+	return w.locks(p)
 }
 
 func (w *writer) update(u *store.Update) error {

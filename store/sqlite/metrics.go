@@ -70,4 +70,4 @@ func (m *metrics) commit(took time.Duration, parts []store.Part, errs []error) {
 }
 
 // size is the number of rows that a part writes.
-func size(p *store.Part) int { return len(p.Create) + len(p.Append) + len(p.Update) }
+func size(p *store.Part) int { return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) }

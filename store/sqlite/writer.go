@@ -14,6 +14,7 @@ type writer struct {
 	begin, end, epoch                *stmt
 	hasRun, hasRecord, number        *stmt
 	updateRun, runStatus, dropRecord *stmt
+	putLock, dropLock                *stmt
 	runs, tags, records, counts      *inserter
 
 	// numbers are those (in the column run) of runs by ref: of runs that have
@@ -103,6 +104,8 @@ func (w *writer) prepare() error {
 		{&w.updateRun, `UPDATE runs SET status = ?, waived = ?, updated = ?, ended = ?, wake = ?,
 			failed_step = ?, error = ? WHERE run = ?`},
 		{&w.dropRecord, "DELETE FROM history WHERE run = ? AND seq >= ? AND seq < ?"},
+		{&w.putLock, "INSERT INTO locks (shard, name, data) VALUES (?, ?, ?) ON CONFLICT (shard, name) DO UPDATE SET data = excluded.data"},
+		{&w.dropLock, "DELETE FROM locks WHERE shard = ? AND name = ?"},
 	} {
 		var err error
 		if *p.to, err = w.conn.prepare(p.sql); err != nil {

@@ -61,6 +61,7 @@ var commitTests = []test{
 		last.DropFrom = 0
 		b.equal("history", b.history(r.Ref), []store.Record{last, record(r.Ref, 8)})
 	}},
+	{"locks are written whole, by shard, and removed when they are empty", locksWritten},
 	{"nothing is a commit", func(b *rig) {
 		b.commit()
 		b.commit(b.part(0), b.part(1))
@@ -141,6 +142,47 @@ func (b *rig) counts(want store.Counts) {
 	got, err := b.s.Counts(b.ctx)
 	b.must("counting", err)
 	b.equal("counts", got, want)
+}
+
+func locksWritten(b *rig) {
+	put := func(shard uint32, locks ...store.Lock) {
+		b.Helper()
+		p := b.part(shard)
+		p.Locks = locks
+		b.commit(p)
+	}
+	of := func(shard uint32, after string, limit int, want ...store.Lock) {
+		b.Helper()
+		got, err := b.s.Locks(b.ctx, shard, after, limit)
+		b.must("reading locks", err)
+		b.equal("locks", got, want)
+	}
+	first, second, third := store.Lock{Name: "a", Data: []byte{1}}, store.Lock{Name: "a/é'", Data: []byte{2, 0}}, store.Lock{Name: "B", Data: []byte{3}}
+	put(1, second, first, third, store.Lock{Name: "a", Data: []byte{9}})
+	put(2, store.Lock{Name: "a", Data: []byte{4}})
+	first.Data = []byte{9}
+	of(1, "", 10, third, first, second)
+	of(1, "a", 10, second)
+	of(1, "", 2, third, first)
+	of(0, "", 10)
+	b.close()
+	b.open()
+	b.acquire(1)
+	put(1, store.Lock{Name: "a"}, store.Lock{Name: "none"}, store.Lock{Name: "B", Data: []byte{5, 5}})
+	third.Data = []byte{5, 5}
+	of(1, "", 10, third, second)
+	got, err := b.s.Lock(b.ctx, 1, "B")
+	b.must("reading a lock", err)
+	b.equal("lock", got, third)
+	_, err = b.s.Lock(b.ctx, 1, "a")
+	b.is(err, store.ErrNotFound)
+	stale := b.part(1)
+	stale.Epoch--
+	stale.Locks = []store.Lock{{Name: "B"}}
+	errs, err := b.s.Commit([]store.Part{stale})
+	b.must("committing", err)
+	b.is(errs[0], store.ErrStaleEpoch)
+	of(1, "", 10, third, second)
 }
 
 func roundTrip(b *rig) {

@@ -71,6 +71,13 @@ func (g *generator) part(shard uint32) store.Part {
 			p.Update = append(p.Update, g.update(ref))
 		}
 	}
+	for range g.choose(3) {
+		l := store.Lock{Name: pick(g.choose, "a", "a/b", "B", "é'")}
+		for range g.choose(3) {
+			l.Data = append(l.Data, byte(g.choose(256)), byte(len(p.Create)))
+		}
+		p.Locks = append(p.Locks, l)
+	}
 	return p
 }
 

@@ -26,6 +26,7 @@ type Model struct {
 	history   map[int64]map[uint64]store.Record
 	workflows []modelWorkflow // in order of registration
 	notes     map[string][]byte
+	locks     map[uint32]map[string][]byte // by shard
 }
 
 type modelWorkflow struct {
@@ -38,7 +39,8 @@ var _ store.Store = (*Model)(nil)
 // NewModel makes an empty model.
 func NewModel(shards uint32) *Model {
 	return &Model{shards: shards, epochs: map[uint32]uint64{}, runs: map[int64]store.Run{},
-		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{}}
+		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{},
+		locks: map[uint32]map[string][]byte{}}
 }
 
 // SetNote implements [store.Store].
@@ -158,6 +160,16 @@ func (m *Model) apply(p store.Part) {
 		r.FailedStep, r.Error = u.FailedStep, u.Error
 		m.runs[u.Ref] = r
 	}
+	if m.locks[p.Shard] == nil {
+		m.locks[p.Shard] = map[string][]byte{}
+	}
+	for _, l := range p.Locks {
+		if len(l.Data) == 0 {
+			delete(m.locks[p.Shard], l.Name)
+		} else {
+			m.locks[p.Shard][l.Name] = slices.Clone(l.Data)
+		}
+	}
 }
 
 // Run implements [store.Store].
@@ -253,6 +265,30 @@ func (m *Model) Due(_ context.Context, shard uint32, t time.Time, limit int) ([]
 		out = append(out, r.Ref)
 	}
 	return out, nil
+}
+
+// Locks implements [store.Store].
+func (m *Model) Locks(_ context.Context, shard uint32, after string, limit int) ([]store.Lock, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.Lock
+	for _, name := range slices.Sorted(maps.Keys(m.locks[shard])) {
+		if name > after && len(out) < limit {
+			out = append(out, store.Lock{Name: name, Data: slices.Clone(m.locks[shard][name])})
+		}
+	}
+	return out, nil
+}
+
+// Lock implements [store.Store].
+func (m *Model) Lock(_ context.Context, shard uint32, name string) (store.Lock, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.locks[shard][name]
+	if !ok {
+		return store.Lock{}, store.ErrNotFound
+	}
+	return store.Lock{Name: name, Data: slices.Clone(data)}, nil
 }
 
 // List implements [store.Store]. Its cursors are the JSON of the last run's

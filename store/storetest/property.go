@@ -156,6 +156,13 @@ func (p *pair) compareAll() {
 		due, err := p.real.Due(p.ctx, shard, t, limit)
 		wantDue, wantErr := p.model.Due(p.ctx, shard, t, limit)
 		p.same("due runs", due, err, wantDue, wantErr)
+		from := pick(p.gen.choose, "", "a", "a/b")
+		locks, err := p.real.Locks(p.ctx, shard, from, limit)
+		wantLocks, wantErr := p.model.Locks(p.ctx, shard, from, limit)
+		p.same("locks", locks, err, wantLocks, wantErr)
+		lock, err := p.real.Lock(p.ctx, shard, from)
+		wantLock, wantErr := p.model.Lock(p.ctx, shard, from)
+		p.same("a lock", lock, err, wantLock, wantErr)
 	}
 	got, err := dump(p.ctx, p.real)
 	want, wantErr := dump(p.ctx, p.model)

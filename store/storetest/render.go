@@ -23,6 +23,10 @@ func render(v any) string {
 		return renderRecord(v)
 	case []store.Record:
 		return lines(v, renderRecord)
+	case store.Lock:
+		return renderLock(v)
+	case []store.Lock:
+		return lines(v, renderLock)
 	case []store.Unfinished:
 		return lines(v, func(u store.Unfinished) string {
 			return renderRun(u.Run) + "\n" + lines(u.History, renderRecord)
@@ -66,6 +70,8 @@ func renderRun(r store.Run) string {
 func renderRecord(r store.Record) string {
 	return fmt.Sprintf("record %d/%d seq=%d %q", r.Ref>>40, r.Ref&(1<<40-1), r.Seq, r.Data)
 }
+
+func renderLock(l store.Lock) string { return fmt.Sprintf("lock %q %x", l.Name, l.Data) }
 
 func renderWorkflow(w store.WorkflowInfo) string {
 	return fmt.Sprintf("workflow %s@%s kind=%s registered=%s active=%v", w.Name, w.Version, w.Kind, stamp(w.Registered), w.Active)
@@ -145,6 +151,7 @@ func dump(ctx context.Context, s store.Store) (string, error) {
 	for shard := range s.Shards() {
 		add(s.Due(ctx, shard, at(1<<30), 1<<20))
 		add(s.Unfinished(ctx, shard, 0, at(1<<30), 1<<20))
+		add(s.Locks(ctx, shard, "", 1<<20))
 	}
 	if len(errs) > 0 {
 		return "", errs[0]
