@@ -94,13 +94,15 @@ func newRoot(c *cli) *cobra.Command {
 carried out by workers and undone one by one when one of them fails for good, and
 TCC and two-phase commits, whose participants all commit or all abort.
 
-Begin with "orchestrator dev": one process with an embedded database and broker.
+Begin with "orchestrator init DIR", which writes a first project, or with
+"orchestrator dev": one process with an embedded database and broker.
 "orchestrator serve" is the daemon for RabbitMQ. Every other command talks to one
 of the two over HTTP, at --api or RINGMASTER_API.
 
 Exit status: 0 done, 1 failed, 2 wrong usage; commands that wait for a run
 exit with 3 when it ended other than succeeded or committed, or stalled.`,
-		Example: `  orchestrator dev
+		Example: `  orchestrator init shop
+  orchestrator dev
   orchestrator workflow apply order-flow.json
   orchestrator run start order-flow --input '{"customer_id":"c-7","total":4200}' --wait
   orchestrator run list --status stalled`,
@@ -116,7 +118,7 @@ exit with 3 when it ended other than succeeded or committed, or stalled.`,
 	})
 	root.AddCommand(
 		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c), newLock(c),
-		newStats(c), newDoctor(c), newVersion(c),
+		newStats(c), newDoctor(c), newInit(c), newVersion(c),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
