@@ -28,6 +28,8 @@ type Worker struct {
 	faults   []error
 	ran      atomic.Bool
 
+	background []func(context.Context)
+
 	conn broker.Conn
 	base context.Context // parent of the handlers' contexts; ends with none of them
 
@@ -141,6 +143,9 @@ func (w *Worker) run(ctx context.Context) error {
 	}
 	tasks.Go(func() { w.sendResults(background) })
 	tasks.Go(func() { w.registerWorkflows(ctx) })
+	for _, fn := range w.background {
+		tasks.Go(func() { fn(background) })
+	}
 	beating, stopBeating := context.WithCancel(background)
 	defer stopBeating()
 	beat := make(chan struct{})

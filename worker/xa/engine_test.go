@@ -277,3 +277,37 @@ func TestT5TransfersSurviveCrashesOfTheDatabase(t *testing.T) {
 		}
 	}
 }
+
+// T5: whoever is in doubt, and is told by no task, asks: at the worker's start,
+// and then until there is a decision.
+func TestT5AWorkerAsksForTheDecisionOfBranchesInDoubt(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		decided := make(chan xa.Decision)
+		b := newBank(t, k, xa.Options{
+			RecoverEvery: 20 * time.Millisecond,
+			Decide: func(ctx context.Context, run string) (xa.Decision, error) {
+				switch run {
+				case "lost":
+					return xa.Committed, nil
+				case "later":
+					select {
+					case d := <-decided:
+						return d, nil
+					case <-ctx.Done():
+					}
+				}
+				return xa.Undecided, ctx.Err()
+			},
+		})
+		answered(t, b.prepare("lost", 1, add(-10)), succeeded, "", "")
+		newSystem(t).worker(b.p, b.p)
+		eventually(t, "the branch of before is committed", func() bool { return len(b.prepared()) == 0 })
+		b.expect(90, 0)
+		answered(t, b.prepare("later", 1, add(-10)), succeeded, "", "")
+		decided <- xa.Undecided
+		decided <- xa.Aborted
+		eventually(t, "the branch is rolled back", func() bool { return len(b.prepared()) == 0 })
+		answered(t, b.abort("later"), succeeded, "", "")
+		b.expect(90, 0)
+	})
+}

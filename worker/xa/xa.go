@@ -7,8 +7,10 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -36,9 +38,10 @@ const (
 
 // Defaults of the options.
 const (
-	DefaultNamespace   = "ringmaster"
-	DefaultTable       = "ringmaster_xa"
-	DefaultLockTimeout = 10 * time.Second
+	DefaultNamespace    = "ringmaster"
+	DefaultTable        = "ringmaster_xa"
+	DefaultLockTimeout  = 10 * time.Second
+	DefaultRecoverEvery = 30 * time.Second
 )
 
 // Options change how a participant works. The zero value is good.
@@ -62,6 +65,17 @@ type Options struct {
 	// SettleTimeout bounds what still has to be done on a connection (a
 	// rollback, giving back a lock) after the task's time is up; default 5 s.
 	SettleTimeout time.Duration
+	// Decide asks the orchestrator what was decided of a run; a worker of Handle
+	// asks it for the branches in doubt, at its start and then now and then. Nil:
+	// nobody asks, unless you call [Participant.Recover].
+	Decide func(ctx context.Context, run string) (Decision, error)
+	// RecoverEvery is how often; a branch that is found prepared twice in a row
+	// is asked for. At start all are. It bounds each round, too. Default
+	// DefaultRecoverEvery.
+	RecoverEvery time.Duration
+	// Logger gets what was settled in this way, and what could not be; default
+	// slog.Default().
+	Logger *slog.Logger
 	// Ended says when each of the given runs ended; runs that have not ended
 	// are left out. With it, [Participant.Cleanup] keeps the rows of unended runs.
 	Ended func(ctx context.Context, runs []string) (map[string]time.Time, error)
@@ -79,6 +93,9 @@ type Participant struct {
 	// slots are as many as sessions may be open, where the vote takes another
 	// connection: so there is always one for it. Nil is any number.
 	slots chan struct{}
+
+	mu      sync.Mutex
+	workers []*worker.Worker // that settle branches in doubt
 }
 
 // Func is a handler. It does its work through tx. What it returns is the
@@ -139,6 +156,12 @@ func (o *Options) complete() error {
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = DefaultLockTimeout
 	}
+	if o.RecoverEvery <= 0 {
+		o.RecoverEvery = DefaultRecoverEvery
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
 	if o.SettleTimeout <= 0 {
 		o.SettleTimeout = 5 * time.Second
 	}
@@ -177,7 +200,8 @@ func NewTasks[In, Out any](service, name string) Tasks[In, Out] {
 	}
 }
 
-// Handle registers the handlers of a participant's three tasks. fn runs in
+// Handle registers the handlers of a participant's three tasks, and has the
+// worker settle branches in doubt where [Options.Decide] is set. fn runs in
 // prepare, or in the commit of a participant that is alone; it must do its work
 // through tx and return the errors of tx. An error of fn is a vote of no, or is
 // retried where it is not final (see [worker.Final]).
@@ -200,6 +224,7 @@ func Handle[In, Out any](w *worker.Worker, p *Participant, tasks Tasks[In, Out],
 			return data, nil
 		}
 	}
+	p.attend(w)
 	w.HandleTask(tasks.Prepare, func(ctx context.Context, payload []byte) ([]byte, error) {
 		return p.Prepare(ctx, perform(payload))
 	})
