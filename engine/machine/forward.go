@@ -132,15 +132,15 @@ func (d *decision) launch(i int, p Phase) {
 		return
 	}
 	var err error
-	switch sc := d.getScope(); {
+	switch {
 	case p == Action && def.HasInput && item:
-		e.Payload, err = sc.ItemInput(d.item(i))
+		e.Payload, err = d.getScope().ItemInput(d.item(i))
 	case p == Action && def.HasInput:
-		e.Payload, err = sc.Input(i)
+		e.Payload, err = d.getScope().Input(i)
 	case p == Compensate && def.HasCompensationInput && item:
-		e.Payload, err = sc.ItemCompensationInput(d.item(i), d.steps[i].output)
+		e.Payload, err = d.getScope().ItemCompensationInput(d.item(i), d.steps[i].output)
 	case p == Compensate && def.HasCompensationInput:
-		e.Payload, err = sc.CompensationInput(i)
+		e.Payload, err = d.getScope().CompensationInput(i)
 	}
 	if err != nil {
 		d.refuse(i, p, e.Generation, err)
