@@ -46,9 +46,11 @@ func (c *cli) printJSON(v any) error {
 }
 
 // newTable returns a table for people. Cells are made safe when it is printed.
-func (c *cli) newTable(header ...any) table.Writer {
+func (c *cli) newTable(header ...any) table.Writer { return c.tableTo(c.out, header...) }
+
+func (c *cli) tableTo(w io.Writer, header ...any) table.Writer {
 	t := table.NewWriter()
-	t.SetOutputMirror(c.out)
+	t.SetOutputMirror(w)
 	style := table.StyleDefault
 	style.Options = table.OptionsNoBordersAndSeparators
 	style.Box.PaddingLeft = ""

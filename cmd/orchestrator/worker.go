@@ -161,11 +161,10 @@ func newStats(c *cli) *cobra.Command {
 }
 
 func (c *cli) showStats(s rest.Stats) {
-	statuses := []string{"running", "compensating", "stalled", "succeeded", "compensated", "committed", "aborted"}
 	t := c.newTable("workflow", "running", "compensating", "stalled", "succeeded", "compensated", "committed", "aborted")
 	for _, name := range slices.Sorted(maps.Keys(s.Runs)) {
 		row := table.Row{render.Clean(name)}
-		for _, status := range statuses {
+		for _, status := range runStatuses {
 			n := s.Runs[name][status]
 			cell := fmt.Sprint(n)
 			if n > 0 && status == "stalled" {
