@@ -100,6 +100,18 @@ func (m *memory) Run(_ context.Context, id string) (rest.RunDetail, error) {
 	return *r, nil
 }
 
+func (m *memory) Items(_ context.Context, id, step string, f engine.ItemFilter) (rest.ItemPage, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.find(id); err != nil {
+		return rest.ItemPage{}, err
+	}
+	if step != "ship" {
+		return rest.ItemPage{}, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_step", Field: "step", Message: "no such step"}
+	}
+	return rest.ItemPage{Items: []rest.Step{{Name: "ship[3]", State: cmp.Or(f.State, "succeeded")}}, Next: fmt.Sprint(f.Limit)}, nil
+}
+
 func (m *memory) History(_ context.Context, id string) ([]rest.Event, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

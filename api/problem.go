@@ -144,6 +144,18 @@ func ofRun(field string) string {
 	return inBody(field)
 }
 
+// ofItems is for a request about a step of a run whose other fields are in the
+// query.
+func ofItems(field string) string {
+	switch field {
+	case "id", "run":
+		return "path.id"
+	case "step":
+		return "path.step"
+	}
+	return inQuery(field)
+}
+
 func inQuery(field string) string {
 	if field == "" {
 		return ""

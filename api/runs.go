@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -178,8 +179,28 @@ func (h *Handler) routeRuns() {
 			}
 			return &eventsOutput{rest.EventList{Events: events}}, nil
 		})
+	huma.Register(h.huma, h.operation("listItems", http.MethodGet, "/api/v1/runs/{id}/steps/{step}/items", "runs", "List the items of a step that fans out",
+		"In the order of the list; none before the step has fanned out.", 404, 422, 503), h.listItems)
 	huma.Register(h.huma, h.operation("waitRun", http.MethodGet, "/api/v1/runs/{id}/wait", "runs", "Wait for a run",
 		"Answers with the run as it is once it has ended or stalled, or when the timeout has passed: look at its status.", 404, 422, 503), h.waitRun)
+}
+
+type itemsInput struct {
+	ID     runID  `path:"id" maxLength:"200" doc:"The run's id."`
+	Step   string `path:"step" maxLength:"64" doc:"Name of the step."`
+	State  string `query:"state" enum:"pending,waiting,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved" doc:"Items in this state only."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Items in one page."`
+	Cursor string `query:"cursor" maxLength:"20" doc:"The member next of the page before."`
+}
+
+type itemsOutput struct{ Body rest.ItemPage }
+
+func (h *Handler) listItems(ctx context.Context, in *itemsInput) (*itemsOutput, error) {
+	page, err := h.svc.Items(ctx, string(in.ID), in.Step, engine.ItemFilter{State: in.State, Limit: in.Limit, Cursor: in.Cursor})
+	if err != nil {
+		return nil, h.problemOf(ctx, err, ofItems)
+	}
+	return &itemsOutput{page}, nil
 }
 
 func (h *Handler) startRun(ctx context.Context, in *startInput) (*startOutput, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -18,6 +19,8 @@ type Service interface {
 	Run(ctx context.Context, id string) (rest.RunDetail, error)
 	History(ctx context.Context, id string) ([]rest.Event, error)
 	Runs(ctx context.Context, f store.Filter) (rest.RunPage, error)
+	// Items returns a page of the items of a step that fans out.
+	Items(ctx context.Context, id, step string, f engine.ItemFilter) (rest.ItemPage, error)
 	// Wait returns the run as it is when it ended, stalled, or the timeout passed.
 	Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error)
 	Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run, error)

@@ -130,6 +130,34 @@ func (c *Client) History(ctx context.Context, id string) ([]rest.Event, error) {
 	return list.Events, err
 }
 
+// ItemFilter selects items of a step that fans out. Zero fields select
+// everything.
+type ItemFilter struct {
+	State  string // such as "failed"
+	Limit  int    // of one page, 1 to 1,000; 0 is 100
+	Cursor string // Next of the page before
+}
+
+// Items returns a page of the items of a step that fans out, in the order of its
+// list.
+func (c *Client) Items(ctx context.Context, id, step string, f ItemFilter) (rest.ItemPage, error) {
+	q := url.Values{}
+	if f.State != "" {
+		q.Set("state", f.State)
+	}
+	if f.Limit != 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	if f.Cursor != "" {
+		q.Set("cursor", f.Cursor)
+	}
+	var page rest.ItemPage
+	err := c.do(ctx, call{
+		name: "list items of step " + step + " of run " + id, method: http.MethodGet, path: path("runs", id, "steps", step, "items"), query: q, answer: &page,
+	})
+	return page, err
+}
+
 // List returns one page of runs, newest first.
 func (c *Client) List(ctx context.Context, f Filter) (rest.RunPage, error) {
 	var page rest.RunPage

@@ -50,10 +50,10 @@ func (s *shard) writeRow(r *run, now time.Time, status store.Status, wake time.T
 func (s *shard) fillRow(r *run, now time.Time, status store.Status, wake time.Time) {
 	row := &r.row
 	row.Status, row.Wake, row.Waived, row.Updated = status, wake, r.state.Waived(), now
-	if i := r.state.FailedStep(); i >= 0 {
-		row.FailedStep = r.state.Def(i).Name
+	if step := r.failedStep(); step != "" {
+		row.FailedStep = step
 	}
-	row.Error = failureText(r.state)
+	row.Error = failureText(r)
 	if status.Final() {
 		row.Ended = now
 	}

@@ -17,8 +17,11 @@ import (
 )
 
 // failureText is a run's failure as its row tells it.
-func failureText(s *machine.State) string {
-	code, message := s.Failure()
+func failureText(r *run) string {
+	code, message := r.state.Failure()
+	if item := r.failedItem(); item != "" {
+		code = item + ": " + code
+	}
 	if message = machine.Message(code, message); message == "" {
 		return code
 	}
@@ -79,7 +82,7 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	}
 	d := rest.RunDetail{
 		Run: runOf(&row), Shard: row.Shard, Input: r.state.Input(), Output: r.state.Output(),
-		Deadline: optional(r.state.Deadline()), Wake: optional(r.state.Wake()), Steps: make([]rest.Step, r.state.NumSteps()),
+		Deadline: optional(r.state.Deadline()), Wake: optional(r.state.Wake()), Steps: make([]rest.Step, r.wf.Len()),
 	}
 	if r.wf.Kind().HasParticipants() {
 		d.Decision, d.Heuristic = r.state.Decision().String(), r.state.Heuristic()
@@ -95,7 +98,12 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	}
 	for i := range d.Steps {
 		d.Steps[i] = e.stepOf(r, i)
+		d.Steps[i].Items = e.itemsOf(r, i)
 		if row.Status.Final() {
+			continue
+		}
+		if d.Steps[i].Items != nil {
+			d.Waiting = append(d.Waiting, itemsWait(&d.Steps[i])...)
 			continue
 		}
 		if d.Steps[i].Waiting = e.waitsFor(r, i, &d.Steps[i]); d.Steps[i].Waiting != "" {
@@ -116,6 +124,9 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	}
 	if !def.Kind.HasTask() {
 		s.Kind = def.Kind.String()
+	}
+	if v.Items > 0 && len(s.Output) > definitions.MaxResultBytes {
+		s.Output = nil // the items have it
 	}
 	for _, p := range def.Preds {
 		s.After = append(s.After, r.state.Def(p).Name)

@@ -26,7 +26,7 @@ resolve that step.`,
 		Args: anyArgs,
 		RunE: groupHelp,
 	}
-	cmd.AddCommand(c.runStart(), c.runList(), c.runShow(), c.runWhy(), c.runHistory(), c.runWait(),
+	cmd.AddCommand(c.runStart(), c.runList(), c.runShow(), c.runItems(), c.runWhy(), c.runHistory(), c.runWait(),
 		c.runCancel(), c.runRetry(), c.runSkip(), c.runResolve())
 	return cmd
 }

@@ -167,6 +167,9 @@ func stateText(r *rest.RunDetail, s rest.Step) string {
 }
 
 func attemptsText(s rest.Step) string {
+	if s.Items != nil {
+		return itemsText(s.Items)
+	}
 	if s.Attempts == 0 && s.CompensationAttempts == 0 {
 		return ""
 	}
@@ -200,6 +203,9 @@ func (c *cli) stepNotes(s rest.Step, full bool) []string {
 	if text := inline(s.Progress, 160); text != "" {
 		notes = append(notes, c.style.Faint("progress ")+text)
 	}
+	if s.Items != nil {
+		notes = append(notes, c.itemNotes(s.Items)...)
+	}
 	if !full {
 		return notes
 	}
@@ -222,12 +228,12 @@ func (c *cli) adviseStalled(r rest.RunDetail) {
 	if r.Status != "stalled" {
 		return
 	}
-	for _, s := range r.Steps {
+	for _, s := range unfolded(&r) {
 		if s.State != "stalled" {
 			continue
 		}
 		fmt.Fprintf(c.out, "\nStep %s is stalled. Once you know what happened, one of:\n", render.Clean(s.Name))
-		for _, command := range settleCommands(&r, &s) {
+		for _, command := range settleCommands(&r, s) {
 			fmt.Fprintln(c.out, "  "+c.command(command))
 		}
 	}

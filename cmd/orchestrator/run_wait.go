@@ -171,7 +171,9 @@ func progress(r rest.RunDetail) string {
 				now += ", "
 			}
 			now += s.Name + " " + s.State
-			if s.Attempts > 1 {
+			if s.Items != nil {
+				now += fmt.Sprintf(" (%d/%d items)", s.Items.States["succeeded"], s.Items.Total)
+			} else if s.Attempts > 1 {
 				now += fmt.Sprintf(" (attempt %d)", s.Attempts)
 			}
 		}

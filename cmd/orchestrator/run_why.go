@@ -78,8 +78,8 @@ func (c *cli) explain(r *rest.RunDetail, workers []rest.Worker) explanation {
 		return e
 	}
 	said := map[string]bool{}
-	for i := range r.Steps {
-		if s := &r.Steps[i]; s.Waiting != "" {
+	for _, s := range unfolded(r) {
+		if s.Waiting != "" {
 			said[s.Waiting] = true
 			e.Reasons = append(e.Reasons, c.reasonOf(r, s, workers))
 		}
@@ -138,7 +138,7 @@ func (c *cli) summary(r *rest.RunDetail) string {
 
 // turnedBy says why a run had turned back that stalls while it undoes.
 func turnedBy(r *rest.RunDetail) string {
-	for _, s := range r.Steps {
+	for _, s := range unfolded(r) {
 		if s.State == "failed" && s.Name != r.FailedStep {
 			return "; it had turned back because of step " + s.Name + ": " + strings.Trim(s.Code+": "+s.Error, ": ")
 		}

@@ -117,6 +117,21 @@ type Step struct {
 	Until                *time.Time      `json:"until,omitempty" doc:"When the wait of the step ends by itself."`
 	Started              *time.Time      `json:"started,omitempty"`
 	Ended                *time.Time      `json:"ended,omitempty"`
+	Items                *Items          `json:"items,omitempty" doc:"Of a step that has fanned out."`
+}
+
+// Items are those of a step that has fanned out, each a step of its own.
+type Items struct {
+	Total  int            `json:"total"`
+	States map[string]int `json:"states" doc:"How many items are in which state. A running one is at a worker, or waits for one."`
+	Shown  []Step         `json:"shown,omitempty" doc:"Items that are stalled, have failed, are tried again, or are under way, in this order and at most 20."`
+	More   int            `json:"more,omitempty" doc:"How many more of these there are: list the items to see them."`
+}
+
+// ItemPage is a page of the items of a step.
+type ItemPage struct {
+	Items []Step `json:"items"`
+	Next  string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last."`
 }
 
 // Event is a fact of a run's history.
