@@ -14,8 +14,9 @@ import (
 const (
 	// DefaultParallel is how many items are under way at once by default.
 	DefaultParallel = 10
-	// MaxItemsLimit bounds MaxItems and Parallel.
+	// MaxItemsLimit bounds MaxItems, and MaxParallel Parallel.
 	MaxItemsLimit = 10_000
+	MaxParallel   = 1_000
 )
 
 // ForEach has the step fan out: its task runs once for each item of the list
@@ -33,7 +34,7 @@ func (s *StepBuilder) ForEach(expr string) *StepBuilder {
 }
 
 // Parallel sets how many items of a step with ForEach are under way at once: of
-// their actions, and of their compensations. From 1 to MaxItemsLimit; default 0:
+// their actions, and of their compensations. From 1 to MaxParallel; default 0:
 // DefaultParallel.
 func (s *StepBuilder) Parallel(n int) *StepBuilder {
 	s.doc.parallel = n
@@ -54,13 +55,14 @@ func (v *validator) fansOut(i int) {
 	for _, setting := range []struct {
 		field string
 		value int
-	}{{"parallel", s.parallel}, {"max_items", s.maxItems}} {
+		most  int
+	}{{"parallel", s.parallel, MaxParallel}, {"max_items", s.maxItems, MaxItemsLimit}} {
 		switch {
 		case setting.value == 0:
 		case s.forEach == "":
 			v.fault(i, setting.field, RuleForEach, "the step has no for_each")
-		case setting.value < 0 || setting.value > MaxItemsLimit:
-			v.fault(i, setting.field, RuleForEach, "%d is not between 1 and %d", setting.value, MaxItemsLimit)
+		case setting.value < 0 || setting.value > setting.most:
+			v.fault(i, setting.field, RuleForEach, "%d is not between 1 and %d", setting.value, setting.most)
 		}
 	}
 	if s.forEach != "" && s.pivot {
