@@ -74,7 +74,8 @@ type server interface {
 	bound() bool
 
 	// lock waits for the branch's lock of the session; errBusy if for too long.
-	lock(ctx context.Context, conn *sqlx.Conn, gid string, wait time.Duration) error
+	// It returns the session's number, where bound.
+	lock(ctx context.Context, conn *sqlx.Conn, gid string, wait time.Duration) (session int64, err error)
 	unlock(ctx context.Context, conn *sqlx.Conn, gid string) error
 
 	// begin begins the branch; written takes the mark that it returns, and tells
@@ -91,8 +92,9 @@ type server interface {
 	// list lists the prepared branches whose names have the prefix.
 	list(ctx context.Context, q sqlx.QueryerContext, prefix string) ([]listed, error)
 	// finish ends a prepared branch; errGone if there is none, errBusy if
-	// another session is at it, for wait at least where that is known to end.
-	finish(ctx context.Context, e executor, gid string, commit bool, wait time.Duration) error
+	// another session is at it, for wait at least where that is known to end. The
+	// session of that number has prepared it.
+	finish(ctx context.Context, e executor, gid string, commit bool, session int64, wait time.Duration) error
 
 	// refused tells of the error of a statement whether the server has said no;
 	// then a prepare or a commit has had no effect.

@@ -18,12 +18,15 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.endKept(ctx, true) {
+		return b.closed(ctx, b.db), nil
+	}
 	at, err := b.look(ctx, b.db)
 	if err != nil {
 		return nil, failure("committing", err)
 	}
 	if at.prepared {
-		gone, err := b.end(ctx, b.db, true, CodeCommit)
+		gone, err := b.end(ctx, b.db, at, true, CodeCommit)
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +45,7 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 	}
 	switch {
 	case at.prepared:
-		if gone, err := s.end(ctx, s.conn, true, CodeCommit); err != nil {
+		if gone, err := s.end(ctx, s.conn, at, true, CodeCommit); err != nil {
 			return nil, err
 		} else if gone {
 			return nil, worker.Retryable(CodeBusy, fmt.Errorf("xa: branch %s was ended by another session", b.gid))
@@ -97,6 +100,7 @@ func (p *Participant) Abort(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.endKept(ctx, false) // what it leaves undone is found below
 	s, err := b.session(ctx)
 	if err != nil {
 		return err
@@ -108,7 +112,7 @@ func (p *Participant) Abort(ctx context.Context) error {
 	}
 	switch {
 	case at.prepared:
-		gone, err := s.end(ctx, s.conn, false, CodeAbort)
+		gone, err := s.end(ctx, s.conn, at, false, CodeAbort)
 		if err != nil {
 			return err
 		}

@@ -124,18 +124,18 @@ func (mysql) statements(table string) statements {
 
 // The lock is the same session's as the branch: who gets it finds the branch
 // ended, prepared or rolled back.
-func (mysql) lock(ctx context.Context, conn *sqlx.Conn, gid string, wait time.Duration) error {
+func (mysql) lock(ctx context.Context, conn *sqlx.Conn, gid string, wait time.Duration) (session int64, err error) {
 	var got sql.NullBool
-	if err := conn.GetContext(ctx, &got, `SELECT GET_LOCK(?, ?)`, gid, wait.Seconds()); err != nil {
-		return err
+	err = conn.QueryRowxContext(ctx, `SELECT GET_LOCK(?, ?), CONNECTION_ID()`, gid, wait.Seconds()).Scan(&got, &session)
+	switch {
+	case err != nil:
+		return 0, err
+	case !got.Valid:
+		return 0, errors.New("GET_LOCK failed")
+	case !got.Bool:
+		return 0, errBusy
 	}
-	if !got.Valid {
-		return errors.New("GET_LOCK failed")
-	}
-	if !got.Bool {
-		return errBusy
-	}
-	return nil
+	return session, nil
 }
 
 func (mysql) unlock(ctx context.Context, conn *sqlx.Conn, gid string) error {
@@ -270,12 +270,15 @@ func (d mysql) list(ctx context.Context, q sqlx.QueryerContext, prefix string) (
 	return all, err
 }
 
-// finish waits for the session that has prepared the branch: its connection is
-// closed by then, and the server about to notice.
-func (d mysql) finish(ctx context.Context, e executor, gid string, commit bool, wait time.Duration) error {
+// finish ends a branch by its name, once the session that has prepared it is
+// over: see keepFor.
+func (d mysql) finish(ctx context.Context, e executor, gid string, commit bool, session int64, wait time.Duration) error {
 	command := `XA ROLLBACK`
 	if commit {
 		command = `XA COMMIT`
+	}
+	if err := d.over(ctx, e, session, wait); err != nil {
+		return err
 	}
 	late := time.Now().Add(wait)
 	for try := 0; ; try++ {
@@ -293,11 +296,40 @@ func (d mysql) finish(ctx context.Context, e executor, gid string, commit bool, 
 		if time.Now().After(late) {
 			return fmt.Errorf("%w: %w", errBusy, err)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errBusy, ctx.Err())
-		case <-time.After(time.Millisecond << min(try, 6)):
+		if err := pause(ctx, time.Millisecond<<min(try, 6)); err != nil {
+			return err
 		}
+	}
+}
+
+// overFor is how long a session has to be gone from the list of sessions. The
+// storage engine lets go of its branch right after that.
+const overFor = 50 * time.Millisecond
+
+// over waits until a session is over. After a restart of the server another one
+// may have its number; so where the wait is in vain the branch is tried.
+func (mysql) over(ctx context.Context, e executor, session int64, wait time.Duration) error {
+	late := time.Now().Add(wait)
+	for there := true; there; {
+		err := sqlx.GetContext(ctx, e, &there, `SELECT EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = ?)`, session)
+		if err != nil {
+			return err
+		}
+		if there = there && time.Now().Before(late); there {
+			if err := pause(ctx, 10*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return pause(ctx, overFor)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errBusy, ctx.Err())
+	case <-time.After(d):
+		return nil
 	}
 }
 

@@ -89,12 +89,12 @@ func (postgres) key(gid string) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-func (d postgres) lock(ctx context.Context, conn *sqlx.Conn, gid string, wait time.Duration) error {
+func (d postgres) lock(ctx context.Context, conn *sqlx.Conn, gid string, wait time.Duration) (int64, error) {
 	_, err := conn.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, true), pg_advisory_lock($2)`, millis(wait), d.key(gid))
 	if d.timedOut(err) {
-		return fmt.Errorf("%w: %w", errBusy, err)
+		err = fmt.Errorf("%w: %w", errBusy, err)
 	}
-	return err
+	return 0, err
 }
 
 func (d postgres) unlock(ctx context.Context, conn *sqlx.Conn, gid string) error {
@@ -159,7 +159,7 @@ func (postgres) list(ctx context.Context, q sqlx.QueryerContext, prefix string) 
 	return all, err
 }
 
-func (postgres) finish(ctx context.Context, e executor, gid string, commit bool, _ time.Duration) error {
+func (postgres) finish(ctx context.Context, e executor, gid string, commit bool, _ int64, _ time.Duration) error {
 	command := `ROLLBACK PREPARED`
 	if commit {
 		command = `COMMIT PREPARED`

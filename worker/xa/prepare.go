@@ -20,6 +20,7 @@ func (p *Participant) Prepare(ctx context.Context, fn Func) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.letGo() // a session that an earlier attempt left would not let this one in
 	s, err := b.session(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func (p *Participant) Prepare(ctx context.Context, fn Func) ([]byte, error) {
 	if at.prepared {
 		// Prepared by an attempt that ended before it wrote its vote, and so
 		// before it answered. Nobody relies on it.
-		if _, err := s.end(ctx, s.conn, false, CodePrepare); err != nil {
+		if _, err := s.end(ctx, s.conn, at, false, CodePrepare); err != nil {
 			return nil, err
 		}
 	}
@@ -100,6 +101,7 @@ func (s *session) prepare(ctx context.Context, fn Func) ([]byte, error) {
 		return nil, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeTxLost,
 			Err: errors.Join(fmt.Errorf("xa: branch %s was prepared, and was ended by somebody else before it had voted", s.gid), err)}
 	}
+	s.keep = s.server.bound()
 	return out, nil
 }
 

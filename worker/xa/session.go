@@ -3,9 +3,9 @@ package xa
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -31,6 +31,7 @@ type branch struct {
 	info  worker.TaskInfo
 	gid   string
 	token int64 // of the note written last
+	id    int64 // of the session that is at it, where the server numbers them
 }
 
 func (p *Participant) branch(ctx context.Context) (*branch, error) {
@@ -72,13 +73,14 @@ func (b *branch) look(ctx context.Context, q sqlx.QueryerContext) (s standing, e
 }
 
 // note writes the branch's vote, and with it a token, so that a vote noted
-// before is not settled any more.
+// before is not settled any more. The lower half of the token is the number of
+// the session, by which others see whether it is over.
 func (b *branch) note(ctx context.Context, e sqlx.ExecerContext, state string, result []byte) error {
 	var notAfter int64
 	if !b.info.NotAfter.IsZero() {
 		notAfter = b.info.NotAfter.UnixMilli()
 	}
-	b.token = rand.Int64()
+	b.token = rand.Int64N(1<<31)<<32 | b.id&math.MaxUint32
 	_, err := e.ExecContext(ctx, b.sql.note, b.gid, b.info.RunID, b.info.Step, int64(b.info.Generation), b.token, state, result,
 		time.Now().UnixMilli(), notAfter)
 	if err != nil {
@@ -95,6 +97,7 @@ type session struct {
 	locked bool
 	open   bool // in a transaction
 	spent  bool // to be closed
+	keep   bool // prepared, and waiting for the decision
 	mark   int64
 }
 
@@ -115,7 +118,7 @@ func (b *branch) session(ctx context.Context) (*session, error) {
 	s := &session{branch: b, conn: conn}
 	// Before the answer is known the lock counts as held.
 	s.locked = true
-	err = b.server.lock(ctx, conn, b.gid, b.opts.LockTimeout)
+	s.id, err = b.server.lock(ctx, conn, b.gid, b.opts.LockTimeout)
 	switch {
 	case err == nil:
 		return s, nil
@@ -140,6 +143,11 @@ func (b *branch) leave() {
 // close gives the connection back as it was; one that cannot be brought into
 // order is closed, which gives up whatever it holds.
 func (s *session) close(ctx context.Context) {
+	if s.keep {
+		s.kept.put(s.gid, s.conn)
+		s.leave()
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.SettleTimeout)
 	defer cancel()
 	var err error
@@ -150,7 +158,7 @@ func (s *session) close(ctx context.Context) {
 		err = s.server.unlock(ctx, s.conn, s.gid)
 	}
 	if err != nil || s.spent {
-		_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // closes it
+		discard(s.conn)
 	}
 	_ = s.conn.Close()
 	s.leave()
@@ -237,12 +245,12 @@ func (s *session) prove(ctx context.Context) error {
 }
 
 // end ends a branch that is prepared; gone if there is none of that name.
-func (b *branch) end(ctx context.Context, e executor, commit bool, code string) (gone bool, err error) {
+func (b *branch) end(ctx context.Context, e executor, at standing, commit bool, code string) (gone bool, err error) {
 	doing := "rolling back"
 	if commit {
 		doing = "committing"
 	}
-	err = b.server.finish(ctx, e, b.gid, commit, b.opts.LockTimeout)
+	err = b.server.finish(ctx, e, b.gid, commit, at.Token&math.MaxUint32, b.opts.LockTimeout)
 	switch {
 	case err == nil:
 		return false, nil

@@ -93,6 +93,7 @@ type Participant struct {
 	// slots are as many as sessions may be open, where the vote takes another
 	// connection: so there is always one for it. Nil is any number.
 	slots chan struct{}
+	kept  kept
 
 	mu      sync.Mutex
 	workers []*worker.Worker // that settle branches in doubt
@@ -120,8 +121,10 @@ func New(ctx context.Context, db *sqlx.DB, d Dialect, o Options) (*Participant, 
 	}
 	p := &Participant{db: db, opts: o, server: srv, sql: srv.statements(o.Table), database: database,
 		prefix: o.Namespace + "-" + hash(6, database) + "-"}
+	p.kept = kept{limit: keepMost, conns: map[string]*sqlx.Conn{}}
 	if n := db.Stats().MaxOpenConnections; srv.bound() && n > 0 {
-		p.slots = make(chan struct{}, n-1)
+		p.kept.limit = min(keepMost, (n-1)/2)
+		p.slots = make(chan struct{}, n-1-p.kept.limit)
 	}
 	if err := p.createTables(ctx); err != nil {
 		return nil, fmt.Errorf("xa: making the tables of %s: %w", o.Table, err)
