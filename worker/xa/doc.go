@@ -69,9 +69,14 @@
 // with GET_LOCK. What differs:
 //
 // From XA START on a session serves nothing but its branch, and after XA PREPARE
-// nobody else can end the branch until the session is over. So the branch's
-// connection is closed once the vote is written, by another connection, before
-// the vote is answered. Each prepare opens a connection; a limit of
+// nobody else can end the branch until the session is over. So the vote is
+// written by another connection, and the branch's own is kept for a quarter of a
+// second: the decision, when it comes to the same worker by then, is carried out
+// on it. Otherwise the connection is closed, and whoever ends the branch waits
+// until the session has been over for a moment. (MariaDB says yes to a commit or a
+// rollback that another session sends right while the branch's is closing, loses
+// sight of the branch, and keeps its rows locked until it is started again.)
+// Each prepare opens a connection; a limit of
 // connections must be 2 at least. A branch whose session ends before XA PREPARE
 // is rolled back; after it, it is kept, by MariaDB from 10.5 on, also over a crash of the
 // server.
