@@ -18,7 +18,7 @@ import (
 const (
 	MaxLockExpressions = 16
 	MaxLockNameBytes   = 255  // of an evaluated name
-	MaxLockNames       = 1000 // that the expressions of one run yield together
+	MaxLockNames       = 256 // that the expressions of one run yield together
 )
 
 // SerialPrefix begins names that are kept for other uses; a named lock may not

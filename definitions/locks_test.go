@@ -40,7 +40,7 @@ func TestLockNamesThatCannotBe(t *testing.T) {
 		`{"name":"a\nb"}`:       "do not print",
 		`{"name":"serial:x/y"}`: "not for locks",
 		`{"name":"` + strings.Repeat("x", 256) + `"}`:       "longer than 255",
-		`{"name":["` + strings.Repeat(`a","`, 1000) + `"]}`: "more than 1000",
+		`{"name":["` + strings.Repeat(`a","`, 1000) + `"]}`: "more than 256",
 	} {
 		_, err := wf.EvalLocks([]byte(input))
 		var eval *definitions.EvalError

@@ -60,7 +60,7 @@ type Limits struct {
 	MaxTags         int // default 16
 	MaxBatch        int // starts in one call; default 1,000
 	MaxItems        int // that a step may fan out to, whatever its definition says; default 1,000, at most 10,000
-	MaxLocks        int // named locks of one run; default 16, at most definitions.MaxLockNames
+	MaxLocks        int // named locks of one run; default 16, at most 256
 	MaxLockWaiters  int // runs that wait for one lock; default 1,000
 }
 
@@ -146,6 +146,9 @@ func (c Config) validate() error {
 	}
 	if c.Limits.MaxItems > definitions.MaxItemsLimit {
 		faults = append(faults, fmt.Errorf("config Limits.MaxItems: at most %d", definitions.MaxItemsLimit))
+	}
+	if c.Limits.MaxLocks > definitions.MaxLockNames {
+		faults = append(faults, fmt.Errorf("config Limits.MaxLocks: at most %d", definitions.MaxLockNames))
 	}
 	l := c.Limits
 	for _, v := range []struct {

@@ -89,6 +89,19 @@ func (t *lockTable) next() uint64 {
 	return t.last
 }
 
+// tokensOf are the tokens that the run's tasks carry.
+func tokensOf(r *run) []protocol.Token {
+	locks := r.state.Locks()
+	if len(locks) == 0 {
+		return nil
+	}
+	tokens := make([]protocol.Token, len(locks))
+	for i, l := range locks {
+		tokens[i] = protocol.Token{Name: l.Name, Token: l.Token}
+	}
+	return tokens
+}
+
 // wantLock has the run ask for its next lock, once what it wants is durable.
 func (s *shard) wantLock(r *run) {
 	l, ok := r.state.NextLock()

@@ -37,6 +37,7 @@ type audit struct {
 	at       map[string]map[string]bool // account to runs
 	overlaps []string
 	most     int // runs at one account at a time
+	tokens   map[string]uint64
 }
 
 type accounts struct {
@@ -44,7 +45,21 @@ type accounts struct {
 	To   string `json:"to"`
 }
 
-func newAudit() *audit { return &audit{at: map[string]map[string]bool{}} }
+// token notes the token under which a run is at an account.
+func (a *audit) token(ctx context.Context, in accounts) {
+	info := worker.TaskFrom(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range []string{"account/" + in.From, "account/" + in.To} {
+		n := info.Token(name)
+		if n < a.tokens[name] || n == 0 {
+			a.overlaps = append(a.overlaps, fmt.Sprintf("token %d of %s after %d", n, name, a.tokens[name]))
+		}
+		a.tokens[name] = n
+	}
+}
+
+func newAudit() *audit { return &audit{at: map[string]map[string]bool{}, tokens: map[string]uint64{}} }
 
 // enter notes that a run is at its accounts, from its first step on; leave, that
 // its last step is done.
@@ -79,6 +94,7 @@ func (a *audit) bank() handlers {
 				return nil, err
 			}
 			a.enter(worker.TaskFrom(ctx).RunID, in)
+			a.token(ctx, in)
 			return nil, nil
 		},
 		"credit": func(ctx context.Context, data []byte) ([]byte, error) {
@@ -86,6 +102,7 @@ func (a *audit) bank() handlers {
 			if err := json.Unmarshal(data, &in); err != nil {
 				return nil, err
 			}
+			a.token(ctx, in)
 			a.leave(worker.TaskFrom(ctx).RunID, in)
 			return nil, nil
 		},

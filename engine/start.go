@@ -213,7 +213,7 @@ func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protoc
 	return &protocol.Task{
 		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
 		Type: typ, Timeout: timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
-		Owner: s.eng.id, OnePhase: r.state.OnePhase(phase),
+		Owner: s.eng.id, OnePhase: r.state.OnePhase(phase), Tokens: tokensOf(r),
 		Progress: r.state.Progress(int(id.Step), phase), Payload: r.state.TaskInput(int(id.Step), phase),
 	}
 }

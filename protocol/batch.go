@@ -30,6 +30,7 @@ const (
 	flagResent    = 1 << 1 // both
 	flagProgress  = 1 << 2 // task: the progress stands before the payload
 	flagOnePhase  = 1 << 3 // task
+	flagTokens    = 1 << 4 // task: the tokens stand before the payload
 
 	maxTable     = 256 // strings in a table, as decoders accept it
 	encodeTable  = 64  // strings that this encoder puts there
@@ -43,7 +44,7 @@ const (
 // add it up to keep a batch within the broker's limit of a message.
 func (t *Task) Size() int {
 	return taskNumbers + len(t.RunID) + len(t.Workflow) + len(t.StepName) + len(t.Service) + len(t.Type) +
-		len(t.RoutingKey) + len(t.Trace) + len(t.Progress) + len(t.Payload) + 8*stringPrefix
+		len(t.RoutingKey) + len(t.Trace) + len(t.Progress) + tokensSize(t.Tokens) + len(t.Payload) + 9*stringPrefix
 }
 
 // Size is an upper bound of what the result adds to a batch, in bytes.
@@ -207,6 +208,9 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	if t.OnePhase {
 		flags |= flagOnePhase
 	}
+	if len(t.Tokens) > 0 {
+		flags |= flagTokens
+	}
 	b = append(b, flags)
 	b = appendTaskID(b, &t.TaskID)
 	b = binary.AppendUvarint(b, uint64(t.Shard))
@@ -223,6 +227,9 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	b = appendString(b, cleanTrace(t.Trace))
 	if progress != nil {
 		b = appendString(b, string(progress))
+	}
+	if len(t.Tokens) > 0 {
+		b = appendString(b, formatTokens(t.Tokens))
 	}
 	return append(b, t.Payload...)
 }

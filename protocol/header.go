@@ -42,6 +42,7 @@ const (
 	HeaderReason         = "rm-reason"
 	HeaderSource         = "rm-source"
 	HeaderProgress       = "rm-progress"
+	HeaderTokens         = "rm-tokens"
 	HeaderTrace          = "traceparent" // the W3C's own name, as tracing libraries look for it
 )
 

@@ -20,6 +20,8 @@ const (
 	MaxMessageBytes    = 4 << 10   // Result.Message; longer ones are cut
 	MaxStackBytes      = 16 << 10  // Result.Stack; longer ones are cut
 	MaxProgressBytes   = 2 << 10   // progress of a handler; a longer one, or one that is not JSON, is dropped
+	MaxTokensBytes     = 80 << 10  // all tokens of a task as they travel; a header of AMQP fits into a frame
+	MaxTokenNameBytes  = 512       // a token's name
 	MaxPayloadBytes    = 16 << 20  // payload of a task or a result, body of a request
 	MaxBatchEntries    = 10_000    // tasks or results in one message
 	MaxBatchBytes      = 64 << 20  // body of a batch; senders had better stay near 1 MiB

@@ -105,7 +105,7 @@ func TestThePageNamesEveryFieldAndLimit(t *testing.T) {
 	}
 	for what, n := range map[string]int{
 		"name": MaxNameBytes, "routing key": MaxRoutingKeyBytes, "queue": MaxQueueBytes, "code": MaxCodeBytes,
-		"message": MaxMessageBytes, "stack": MaxStackBytes, "payload": MaxPayloadBytes, "batch entries": MaxBatchEntries,
+		"message": MaxMessageBytes, "tokens": MaxTokensBytes, "token name": MaxTokenNameBytes, "stack": MaxStackBytes, "payload": MaxPayloadBytes, "batch entries": MaxBatchEntries,
 		"batch": MaxBatchBytes, "JSON": MaxJSONBytes, "weight": MaxWeight, "capacity": MaxCapacity,
 		"task types": MaxTaskTypes, "capabilities": MaxCapabilities, "held": MaxHeld, "peers": MaxPeers, "shards": MaxShards,
 	} {

@@ -107,7 +107,10 @@ type Task struct {
 	// to prepare, and its answer is the decision. A commit without it comes after
 	// a vote, and a participant that does not know the vote has nothing to commit.
 	OnePhase bool
-	Payload  []byte // JSON; nil if empty
+	// Tokens are those of the named locks that the run holds, and of the routing
+	// key's lease where the workflow is serial.
+	Tokens  []Token
+	Payload []byte // JSON; nil if empty
 }
 
 // IdempotencyKey is the same on every attempt: run/step/phase/generation.

@@ -130,6 +130,7 @@ var genTask = rapid.Custom(func(t *rapid.T) Task {
 		Resent:   rapid.Bool().Draw(t, "resent"),
 		Progress: rapid.SampledFrom([][]byte{nil, []byte(`"half"`), []byte(`{"rows":100}`)}).Draw(t, "progress"),
 		OnePhase: rapid.Bool().Draw(t, "one phase"),
+		Tokens:   rapid.SampledFrom([][]Token{nil, {{"a", 1}}, {{"account/é 1", 7}, {"serial:w/k", 1 << 62}}}).Draw(t, "tokens"),
 		RunID:    genName.Draw(t, "run"),
 		Workflow: genName.Draw(t, "workflow"), StepName: genName.Draw(t, "step"),
 		Service: genName.Draw(t, "service"), Type: genName.Draw(t, "type"), RoutingKey: genKey.Draw(t, "key"),

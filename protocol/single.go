@@ -28,6 +28,7 @@ func EncodeTask(queue string, t *Task) broker.Message {
 	if t.Resent {
 		h[HeaderResent] = true
 	}
+	putText(h, HeaderTokens, formatTokens(t.Tokens))
 	putText(h, HeaderProgress, string(cleanProgress(t.Progress)))
 	if t.OnePhase {
 		h[HeaderOnePhase] = true
@@ -163,6 +164,11 @@ func decodeTask(m *broker.Message) (t Task, durable uint64, err error) {
 	t.NotAfter = notAfter(f.intOr(HeaderNotAfter, 0, 1, maxUnixMS))
 	t.Trace = cleanTrace(f.raw(HeaderTrace))
 	t.Resent, t.OnePhase = f.bool(HeaderResent), f.bool(HeaderOnePhase)
+	tokens, fault := parseTokens(f.raw(HeaderTokens))
+	if fault != "" {
+		f.fail(HeaderTokens, "%s", fault)
+	}
+	t.Tokens = tokens
 	t.Progress = cleanProgress([]byte(f.raw(HeaderProgress)))
 	durable = uint64(f.intOr(HeaderDurable, 0, 0, maxNumber))
 	t.Payload = f.payload(m)

@@ -342,7 +342,7 @@ func (c *cursor) payload() []byte {
 }
 
 func (c *cursor) task(t *Task, h *head) {
-	flags := c.flags(flagKeyIsRun | flagResent | flagProgress | flagOnePhase)
+	flags := c.flags(flagKeyIsRun | flagResent | flagProgress | flagOnePhase | flagTokens)
 	t.Resent, t.OnePhase = flags&flagResent != 0, flags&flagOnePhase != 0
 	c.taskID(&t.TaskID)
 	t.Shard = uint32(c.uvarint("shard", 0, MaxShards-1))
@@ -361,6 +361,10 @@ func (c *cursor) task(t *Task, h *head) {
 	progress := span{c.pos, c.pos}
 	if flags&flagProgress != 0 {
 		progress = c.span("progress", MaxProgressBytes)
+	}
+	tokens := span{c.pos, c.pos}
+	if flags&flagTokens != 0 {
+		tokens = c.span("tokens", MaxTokensBytes)
 	}
 	if c.err != nil {
 		return
@@ -381,6 +385,14 @@ func (c *cursor) task(t *Task, h *head) {
 	t.Trace = cleanTrace(s.at(trace))
 	if flags&flagProgress != 0 {
 		t.Progress = cleanProgress([]byte(s.at(progress)))
+	}
+	if flags&flagTokens != 0 {
+		var fault string
+		if t.Tokens, fault = parseTokens(s.at(tokens)); fault != "" {
+			c.fail("tokens", "%s", fault)
+		} else if len(t.Tokens) == 0 {
+			c.fail("tokens", "are empty")
+		}
 	}
 	t.Owner = h.sender
 	t.Payload = c.payload()

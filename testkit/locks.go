@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
 // lockFate is what befalls the run's request for a lock.
@@ -52,4 +53,12 @@ func (s *simulation) askLock() {
 		c.in = machine.Granted{Lock: l.Name, Token: s.tokens}
 	}
 	s.enqueue(c)
+}
+
+// lockTokens are the tokens that the run's tasks carry.
+func (s *simulation) lockTokens() (tokens []protocol.Token) {
+	for _, l := range s.state.Locks() {
+		tokens = append(tokens, protocol.Token{Name: l.Name, Token: l.Token})
+	}
+	return tokens
 }

@@ -99,7 +99,7 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 	info := worker.TaskInfo{
 		RunID: s.run.ID, Workflow: s.wf.Name(), Step: step.Name, Service: step.Service, Type: call.Type,
 		Phase: protocol.Phase(a.phase), OnePhase: s.state.OnePhase(a.phase), Generation: a.generation, Attempt: a.number, IdempotencyKey: call.Key,
-		RoutingKey: s.state.RoutingKey(), Worker: workerName, Deadline: s.now.Add(timeout),
+		Tokens: s.lockTokens(), RoutingKey: s.state.RoutingKey(), Worker: workerName, Deadline: s.now.Add(timeout),
 		Progress: s.state.Progress(a.step, a.phase),
 	}
 	index := len(s.run.Calls) - 1 // the handler may not know of it: it has no way to add one

@@ -35,6 +35,22 @@ type TaskInfo struct {
 	// Progress is what an earlier attempt of the task reported last (see
 	// [Progress]), as JSON; nil if nothing is known.
 	Progress json.RawMessage
+	// Tokens are the fencing tokens of the task: see [TaskInfo.Token].
+	Tokens []protocol.Token
+}
+
+// Token is the task's fencing token of that name, a named lock that its run
+// holds; 0 if there is none. The tokens of a name only grow. Give it to what
+// can refuse a lower one than the highest it has seen: this worker may have been
+// given up, and another run may hold the lock. Package inbox does so in the
+// handler's own transaction.
+func (t TaskInfo) Token(name string) uint64 {
+	for i := range t.Tokens {
+		if t.Tokens[i].Name == name {
+			return t.Tokens[i].Token
+		}
+	}
+	return 0
 }
 
 // TaskFrom returns the task that a handler's context belongs to; the zero
@@ -118,7 +134,7 @@ func (t *task) info() TaskInfo {
 		Phase: m.Phase, OnePhase: m.OnePhase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
 		RoutingKey: m.RoutingKey, Shard: m.Shard, Epoch: m.Epoch, Worker: t.worker,
 		Deadline: deadline, NotAfter: m.NotAfter, Trace: m.Trace,
-		Progress: m.Progress,
+		Progress: m.Progress, Tokens: m.Tokens,
 	}
 }
 

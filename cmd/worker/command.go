@@ -55,6 +55,7 @@ The endpoint gets the payload as its body, and these headers:
   RM-Run-Id, RM-Workflow, RM-Step, RM-Task-Type, RM-Phase, RM-Attempt
   RM-One-Phase      true for the commit of a participant that is alone in its run
                     and was not asked to prepare
+  RM-Tokens         fencing tokens of the run's locks, as a query: NAME=TOKEN&...
   traceparent       W3C trace context, where there is one
 
 A request that was not sent (no connection) counts as failed without effect. One

@@ -69,6 +69,9 @@ func (a *attempt) run(ctx context.Context, fn Func) ([]byte, error) {
 	if !fresh {
 		return a.stored(dbctx)
 	}
+	if err := a.fence(dbctx); err != nil {
+		return nil, err
+	}
 	out, state := []byte("null"), void
 	null, err := a.nothingToUndo(dbctx)
 	if err != nil {

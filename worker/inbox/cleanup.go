@@ -17,6 +17,8 @@ const maxCleanupBatch = 10_000
 // takes batch of them at a time (0: DefaultCleanupBatch; at most 10,000), each
 // in a statement of its own. Call it now and then; several processes may.
 //
+// Tokens that nobody has raised for the horizon go as well; they do not count.
+//
 // A row goes once it is older than the horizon and the time is past up to which
 // its task might have been started.
 //
@@ -36,6 +38,9 @@ func (b *Inbox) Cleanup(ctx context.Context, horizon time.Duration, batch int) (
 	batch = min(batch, maxCleanupBatch)
 	now := time.Now()
 	before := now.Add(-horizon)
+	if err := b.cleanTokens(ctx, before, batch); err != nil {
+		return 0, fmt.Errorf("inbox: deleting old tokens: %w", err)
+	}
 	var total int64
 	var last agedRow
 	for {
@@ -59,6 +64,20 @@ func (b *Inbox) Cleanup(ctx context.Context, horizon time.Duration, batch int) (
 		}
 		if len(rows) < batch {
 			return total, nil
+		}
+	}
+}
+
+// cleanTokens deletes the tokens that were last raised before that time. No task
+// that old may begin any more.
+func (b *Inbox) cleanTokens(ctx context.Context, before time.Time, batch int) error {
+	for {
+		var names []string
+		if err := b.db.SelectContext(ctx, &names, b.sql.oldTokens, before.UnixMilli(), batch); err != nil || len(names) == 0 {
+			return err
+		}
+		if _, err := b.delete(ctx, b.sql.removeTokens, before.UnixMilli(), names); err != nil {
+			return err
 		}
 	}
 }
@@ -102,7 +121,12 @@ func (b *Inbox) remove(ctx context.Context, keys []string) (int64, error) {
 	if len(keys) == 0 {
 		return 0, nil
 	}
-	query, args, err := sqlx.In(b.sql.remove, keys)
+	return b.delete(ctx, b.sql.remove, keys)
+}
+
+// delete runs a statement with a list among its arguments.
+func (b *Inbox) delete(ctx context.Context, statement string, with ...any) (int64, error) {
+	query, args, err := sqlx.In(statement, with...)
 	if err != nil {
 		return 0, err
 	}

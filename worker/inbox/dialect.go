@@ -88,6 +88,9 @@ type statements struct {
 	create                []string
 	claim, read, complete string
 	aged, remove          string
+
+	token, tokenShared, raiseToken string
+	oldTokens, removeTokens        string
 }
 
 // quote makes a name of letters, digits and underscores, with a schema or
@@ -108,7 +111,7 @@ func (d Dialect) statements(table string) statements {
 		// enough, and it does not hide deadlocks.
 		insert, ignore = `INSERT IGNORE INTO `, ``
 	}
-	return statements{
+	s := statements{
 		create: d.create(table),
 		claim: d.rebind(insert + t + ` (` + key + `, run_id, step, phase, generation, state, created_at, not_after)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?)` + ignore),
@@ -119,6 +122,8 @@ func (d Dialect) statements(table string) statements {
 			ORDER BY created_at, ` + key + ` LIMIT ?`),
 		remove: `DELETE FROM ` + t + ` WHERE ` + key + ` IN (?)`,
 	}
+	d.tokenStatements(&s, table)
+	return s
 }
 
 // create are the statements that make the table.

@@ -16,6 +16,10 @@
 //     The same holds for an abort and its prepare.
 //   - A participant's [worker.ErrReadOnly] is stored too: its prepare, delivered
 //     again, votes the same, and its abort does nothing.
+//   - A task whose fencing token (of a named lock, or of a serial workflow's key)
+//     is lower than the highest that was seen of its name fails finally with code
+//     "stale_token", without effect: another holds the lock now. Until a
+//     handler's transaction ends, no task with a higher token gets past it.
 //   - Where a commit's answer is lost, the row is looked up again; the answer is
 //     an unknown outcome only if that fails too.
 //

@@ -104,3 +104,38 @@ func ExampleInbox_Do() {
 	// {"number":1} <nil>
 	// {"number":1} <nil>
 }
+
+// A worker that was paused and given up wakes up after the lock has passed on:
+// its token is lower than the one that has been here since.
+func ExampleInbox_Do_fencing() {
+	ctx := context.Background()
+	db := sqlx.MustOpen("sqlite3", ":memory:")
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	box, err := inbox.New(ctx, db, inbox.SQLite, inbox.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, task := range []struct {
+		run, step string
+		token     uint64
+	}{{"transfer-1", "debit", 41}, {"transfer-2", "debit", 42}, {"transfer-1", "credit", 41}} {
+		ctx := worker.WithTask(ctx, worker.TaskInfo{
+			RunID: task.run, Step: task.step, Phase: protocol.PhaseAction, Generation: 1, Attempt: 1,
+			Tokens: []protocol.Token{{Name: "account/7", Token: task.token}},
+		})
+		_, err := box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) ([]byte, error) {
+			// What is not in this database can compare the token itself.
+			fmt.Println(task.run, task.step, "with token", worker.TaskFrom(ctx).Token("account/7"))
+			return nil, nil
+		})
+		if err != nil {
+			fmt.Println(task.run, task.step, "refused:", err)
+		}
+	}
+	// Output:
+	// transfer-1 debit with token 41
+	// transfer-2 debit with token 42
+	// transfer-1 credit refused: token 41 of account/7 is below 42, which has been here: another has taken its place
+}

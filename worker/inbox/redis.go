@@ -146,11 +146,18 @@ func (b *Redis) evaluation(info *worker.TaskInfo, e Effect) []any {
 	if p := undoes(info.Phase); p != 0 {
 		undone, undoing = b.opts.Prefix+key(info, p), "1"
 	}
-	args := []any{"EVAL", redisPrelude + e.Script + redisRest, 2 + len(e.Keys), own, undone}
+	tokens := inOrder(info.Tokens)
+	args := []any{"EVAL", redisPrelude + e.Script + redisRest, 2 + len(tokens) + len(e.Keys), own, undone}
+	for _, t := range tokens {
+		args = append(args, b.opts.Prefix+"token/"+t.Name)
+	}
 	for _, k := range e.Keys {
 		args = append(args, k)
 	}
-	args = append(args, strconv.FormatUint(uint64(info.Generation), 10), undoing, b.opts.Keep.Milliseconds())
+	args = append(args, strconv.FormatUint(uint64(info.Generation), 10), undoing, b.opts.Keep.Milliseconds(), len(tokens))
+	for _, t := range tokens {
+		args = append(args, strconv.FormatUint(t.Token, 10))
+	}
 	return append(args, e.Args...)
 }
 
@@ -183,6 +190,12 @@ func interpret(info *worker.TaskInfo, reply any) ([]byte, error) {
 			return nil, worker.NoEffect(worker.Retryable(f[1], errors.New(f[2])))
 		}
 		return nil, worker.NoEffect(worker.Final(f[1], errors.New(f[2])))
+	case "stale":
+		i, _ := strconv.Atoi(f[1])
+		highest, err := strconv.ParseUint(f[2], 10, 64)
+		if tokens := inOrder(info.Tokens); err == nil && i >= 1 && i <= len(tokens) {
+			return nil, staleToken(tokens[i-1], highest)
+		}
 	case open:
 		return nil, &worker.Error{Outcome: protocol.OutcomeUnknown, Code: CodeBroken,
 			Err: fmt.Errorf("inbox: the effect raised an error and may have written something: %s", f[2])}
@@ -209,7 +222,7 @@ local function effect(KEYS, ARGV)
 	redisRest = `
 end
 local own, undone = KEYS[1], KEYS[2]
-local generation, undoing, keep = ARGV[1], ARGV[2] == '1', ARGV[3]
+local generation, undoing, keep, tokens = ARGV[1], ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local function put(key, state, result)
 	redis.call('HSET', key, 'state', state, 'generation', generation, 'result', result)
 	redis.call('PEXPIRE', key, keep)
@@ -219,6 +232,13 @@ if there[1] then
 	redis.call('PEXPIRE', own, keep)
 	return there
 end
+for i = 1, tokens do
+	local highest = redis.call('GET', KEYS[2 + i])
+	if highest and tonumber(highest) > tonumber(ARGV[4 + i]) then
+		return {'stale', tostring(i), highest}
+	end
+end
+for i = 1, tokens do redis.call('SET', KEYS[2 + i], ARGV[4 + i], 'PX', keep) end
 if undoing then
 	local state = redis.call('HGET', undone, 'state')
 	if not state then
@@ -232,8 +252,8 @@ if undoing then
 end
 put(own, 'open', '')
 local keys, args = {}, {}
-for i = 3, #KEYS do keys[i - 2] = KEYS[i] end
-for i = 4, #ARGV do args[i - 3] = ARGV[i] end
+for i = 3 + tokens, #KEYS do keys[i - 2 - tokens] = KEYS[i] end
+for i = 5 + tokens, #ARGV do args[i - 4 - tokens] = ARGV[i] end
 local ok, out = pcall(effect, keys, args)
 if ok and rejected and out == rejected then
 	redis.call('DEL', own)

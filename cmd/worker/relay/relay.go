@@ -3,7 +3,7 @@
 // The endpoint gets the task's payload as its body, and in headers who asks:
 // Idempotency-Key, the same on every attempt, under which it must take effect
 // once; RM-Run-Id, RM-Workflow, RM-Step, RM-Task-Type, RM-Phase, RM-Attempt;
-// and traceparent. Its answer becomes the task's result, with care for what it
+// RM-Tokens, the fencing tokens as a query (NAME=TOKEN&...); and traceparent. Its answer becomes the task's result, with care for what it
 // asserts: a result may only be called failed if the request had no effect.
 // Where that cannot be known (the connection broke after the request had gone
 // out, the time ran out, a proxy answered 502) the outcome is unknown, and the
@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -133,6 +134,7 @@ func (r *Relay) request(ctx context.Context, t *config.Task, payload []byte) (*h
 		"RM-Phase":        task.Phase.String(),
 		"RM-Attempt":      strconv.FormatUint(uint64(task.Attempt), 10),
 		"RM-One-Phase":    onePhase,
+		"RM-Tokens":       tokens(task),
 		"Traceparent":     task.Trace,
 	} {
 		if value != "" {
@@ -143,6 +145,15 @@ func (r *Relay) request(ctx context.Context, t *config.Task, payload []byte) (*h
 		req.Header.Set("User-Agent", r.agent)
 	}
 	return req, nil
+}
+
+// tokens are the task's fencing tokens as a query: NAME=TOKEN&...
+func tokens(task worker.TaskInfo) string {
+	v := make(url.Values, len(task.Tokens))
+	for _, t := range task.Tokens {
+		v.Set(t.Name, strconv.FormatUint(t.Token, 10))
+	}
+	return v.Encode()
 }
 
 // broken judges a call without an answer.
