@@ -139,6 +139,12 @@ func TestEveryBadInputIsAProblemThatNamesFieldAndRule(t *testing.T) {
 		{"unknown step", "POST /api/v1/runs/taken/retry", `{"step":"nope"}`, 404, "unknown_step", "body.step", "no such step"},
 		{"unknown field of an order", "POST /api/v1/runs/taken/skip", `{"why":"x"}`, 422, "invalid_request", "body.why", "unexpected property"},
 		{"long reason", "POST /api/v1/runs/taken/cancel", `{"reason":"` + strings.Repeat("x", 1001) + `"}`, 422, "invalid_request", "body.reason", "<= 1000"},
+		{"signal for an unknown run", "POST /api/v1/runs/none/signals/approval", `{}`, 404, "unknown_run", "path.id", "no such run"},
+		{"unknown signal", "POST /api/v1/runs/taken/signals/assent", `{"payload":1}`, 404, "unknown_signal", "path.name", "no step waits"},
+		{"signal for an ended run", "POST /api/v1/runs/taken/signals/approval", `{"id":"late"}`, 409, "run_ended", "", "ended"},
+		{"signal with a long id", "POST /api/v1/runs/taken/signals/approval", `{"id":"` + long + `"}`, 422, "invalid_request", "body.id", "<= 200"},
+		{"signal with another field", "POST /api/v1/runs/taken/signals/approval", `{"name":"approval"}`, 422, "invalid_request", "body.name", "unexpected property"},
+		{"signal with a long name", "POST /api/v1/runs/taken/signals/" + long, ``, 422, "invalid_request", "path.name", "64"},
 		{"definition without a name", "POST /api/v1/workflows", `{}`, 422, "invalid_workflow", "body.name", "required"},
 		{"unknown workflow in a path", "GET /api/v1/workflows/nope", ``, 404, "not_found", "", "nope"},
 		{"unknown version", "GET /api/v1/workflows/flow?version=v9", ``, 404, "unknown_version", "query.version", "no such version"},
@@ -270,6 +276,17 @@ func TestWaitEndsWithTheRunAndWithTheServer(t *testing.T) {
 	}
 	if a := <-waited; a.status != 200 || !bytes.Contains(a.body, []byte(`"running"`)) {
 		t.Fatalf("a wait when the server stops: %d %s", a.status, a.body)
+	}
+}
+
+func TestASignalTellsWhetherItWasReceivedNow(t *testing.T) {
+	server := serve(t, api.Config{Service: newMemory()})
+	ask(t, "POST", server.URL+"/api/v1/runs", `{"workflow":"flow","id":"s"}`)
+	for body, status := range map[string]int{`{"id":"new","payload":{"ok":true}}`: 202, ``: 202, `{"id":"again"}`: 200} {
+		a := ask(t, "POST", server.URL+"/api/v1/runs/s/signals/approval", body)
+		if a.status != status || !bytes.Contains(a.body, []byte(fmt.Sprintf(`"received":%v`, status == 202))) {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
 	}
 }
 

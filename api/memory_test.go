@@ -174,6 +174,21 @@ func (m *memory) Cancel(_ context.Context, id string, _ rest.Cancel) (rest.Run, 
 	return r.Run, nil
 }
 
+func (m *memory) Signal(_ context.Context, id, name string, s rest.Signal) (rest.Signalled, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.find(id)
+	switch {
+	case err != nil:
+		return rest.Signalled{}, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_run", Field: "run", Message: "there is no such run"}
+	case name != "approval":
+		return rest.Signalled{}, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_signal", Field: "name", Message: "no step waits for it"}
+	case s.ID == "late":
+		return rest.Signalled{}, &engine.Error{Kind: engine.KindConflict, Code: "run_ended", Message: "the run has ended"}
+	}
+	return rest.Signalled{ID: s.ID, Received: s.ID != "again", Run: r.Run}, nil
+}
+
 func (m *memory) settle(id string, s rest.Settle) (rest.Run, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

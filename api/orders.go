@@ -37,6 +37,7 @@ func (h *Handler) routeOrders() {
 		}
 		return &runOutput{run}, nil
 	})
+	h.routeSignal()
 	h.routeOrder("retry", "Try a stalled step again, or start an ended run anew",
 		"An ended run is never reopened: retrying it starts a new, linked run, which is what is returned.", h.svc.Retry)
 	h.routeOrder("skip", "Leave a stalled step undone",

@@ -24,6 +24,8 @@ type Service interface {
 	// Wait returns the run as it is when it ended, stalled, or the timeout passed.
 	Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error)
 	Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run, error)
+	// Signal gives a run a signal of that name.
+	Signal(ctx context.Context, id, name string, s rest.Signal) (rest.Signalled, error)
 	Retry(ctx context.Context, id string, s rest.Settle) (rest.Run, error)
 	Skip(ctx context.Context, id string, s rest.Settle) (rest.Run, error)
 	Resolve(ctx context.Context, id string, s rest.Settle) (rest.Run, error)

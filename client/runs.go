@@ -194,6 +194,25 @@ func (c *Client) Cancel(ctx context.Context, id string, o rest.Cancel) (rest.Run
 	return c.order(ctx, "cancel", id, o, false)
 }
 
+// Signal gives a run the signal of that name, which a step waits for or will;
+// the payload is that step's output. The id tells a repetition: with one that the
+// run has received, nothing is received again. Without an id it gets a new one,
+// so that this call may repeat the request after an outage.
+func (c *Client) Signal(ctx context.Context, id, name string, s rest.Signal) (rest.Signalled, error) {
+	var out rest.Signalled
+	if s.ID == "" {
+		signal, err := uuid.NewV7()
+		if err != nil {
+			return out, err
+		}
+		s.ID = signal.String()
+	}
+	err := c.do(ctx, call{
+		name: "signal run " + id, method: http.MethodPost, path: path("runs", id, "signals", name), body: s, answer: &out,
+	})
+	return out, err
+}
+
 // Retry tries a stalled step again; of an ended run it starts a new, linked
 // run, which it returns.
 func (c *Client) Retry(ctx context.Context, id string, o rest.Settle) (rest.Run, error) {

@@ -101,6 +101,16 @@ func (h *Handle[Out]) Wait(ctx context.Context) (WaitResult[Out], error) {
 // Get returns the run as it is now.
 func (h *Handle[Out]) Get(ctx context.Context) (rest.RunDetail, error) { return h.c.Get(ctx, h.ID) }
 
+// Signal gives the run the signal of that name; payload is encoded as JSON.
+func (h *Handle[Out]) Signal(ctx context.Context, name string, payload any) error {
+	data, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("signal %s of run %s: encode its payload: %w", name, h.ID, err)
+	}
+	_, err = h.c.Signal(ctx, h.ID, name, rest.Signal{Payload: data})
+	return err
+}
+
 // Cancel asks the run to turn back.
 func (h *Handle[Out]) Cancel(ctx context.Context, reason string) error {
 	_, err := h.c.Cancel(ctx, h.ID, rest.Cancel{Reason: reason})

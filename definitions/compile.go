@@ -84,6 +84,7 @@ func (v *validator) stepExpressions(w *Workflow, i int) {
 	}
 	e := &w.exprs[i]
 	e.sleepUntil = v.expression(w, i, "sleep_until", s.sleepUntil, wantTime, before)
+	e.timeoutOutput = v.expression(w, i, "timeout_output", s.timeoutOutput, wantJSON, before)
 	e.when = v.expression(w, i, "when", s.when, wantBool, before)
 	vars := variables(s.forEach != "")
 	e.forEach = v.expression(w, i, "for_each", s.forEach, wantList, before)

@@ -24,13 +24,15 @@
 //
 // # Steps that wait
 //
-// A step can wait in place of an action: for a while (Sleep), or until a time
-// that an expression yields (SleepUntil). It has no task, and so no service,
+// A step can wait in place of an action: for a while (Sleep), until a time
+// that an expression yields (SleepUntil), or for a signal that someone sends to
+// the run (WaitSignal), whose payload is then the step's output. It has no task, and so no service,
 // compensation or retry policy; it may have After and When, and stand before or
 // after the pivot, but not be the pivot:
 //
 //	b.Step("cool-off").Sleep(24 * time.Hour)
 //	b.Step("embargo").SleepUntil("input.ships_at")
+//	b.Step("approve").WaitSignal("approval").Timeout(72 * time.Hour).TimeoutOutput("{'ok': false}")
 //
 // # Fan-out
 //
@@ -70,7 +72,7 @@
 //     identifier: the output of a step; null if the step has none, because it
 //     was skipped or its outcome is unknown.
 //
-// When, ForEach, Input, CompensationInput and SleepUntil of a step see the outputs of its
+// When, ForEach, Input, CompensationInput, SleepUntil and TimeoutOutput of a step see the outputs of its
 // ancestors, CompensationInput also that of the step itself; Output sees all
 // steps, RoutingKey none. A participant counts as a step here: its output is
 // what its prepare yielded. Its own Input sees the run's input alone. Input and CompensationInput of

@@ -33,7 +33,8 @@ type expression struct {
 // stepExpressions are those of one step; nil where there is none.
 type stepExpressions struct {
 	when, input, compensationInput *expression
-	sleepUntil, forEach            *expression
+	sleepUntil, timeoutOutput      *expression
+	forEach                        *expression
 }
 
 // environment is what all expressions are compiled in. It is built once, when

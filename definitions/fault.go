@@ -91,7 +91,7 @@ func (e *Invalid) Is(target error) bool { return target == ErrInvalid }
 // run's data: a key that is not there, a value of the wrong type, a limit.
 type EvalError struct {
 	Step       string // the step's name, an item's with its index; empty for the workflow's own expressions
-	Field      string // routing_key, output, when, for_each, input, compensation_input or sleep_until
+	Field      string // routing_key, output, when, for_each, input, compensation_input, sleep_until or timeout_output
 	Expression string // its text
 	Err        error
 }

@@ -12,6 +12,8 @@ const (
 	StepTask StepKind = iota
 	// StepSleep: waits for a time to come.
 	StepSleep
+	// StepSignal: waits for a signal.
+	StepSignal
 )
 
 // String returns the kind in words, such as "task" or "sleep".
@@ -19,6 +21,8 @@ func (k StepKind) String() string {
 	switch k {
 	case StepSleep:
 		return "sleep"
+	case StepSignal:
+		return "signal"
 	}
 	return "task"
 }
@@ -39,6 +43,7 @@ func (s *stepDocument) works() []work {
 		{"action", StepTask, s.action != ""},
 		{"sleep", StepSleep, s.hasSleep},
 		{"sleep_until", StepSleep, s.hasSleepUntil},
+		{"signal", StepSignal, s.hasSignal},
 	}
 }
 
@@ -68,7 +73,7 @@ func (v *validator) stepKind(i int) {
 func (v *validator) withoutTask(i int) {
 	s := &v.doc.steps[i]
 	if s.pivot {
-		v.fault(i, "pivot", RulePivot, "a %s cannot be the pivot: it has no effect", s.kind)
+		v.fault(i, "pivot", RulePivot, "a step that is a %s cannot be the pivot: it has no effect", s.kind)
 	}
 	for _, setting := range []struct {
 		field string
@@ -81,7 +86,7 @@ func (v *validator) withoutTask(i int) {
 		{"compensation_input", s.compensationInput != ""},
 		{"retry", !s.retry.isZero()},
 		{"compensation_retry", !s.compensationRetry.isZero()},
-		{"timeout", s.timeout != 0},
+		{"timeout", s.timeout != 0 && s.kind != StepSignal},
 		{"compensation_timeout", s.compensationTimeout != 0},
 		{"queue_timeout", s.queueTimeout != 0},
 		{"placement", s.placement != Bounded},
@@ -90,7 +95,7 @@ func (v *validator) withoutTask(i int) {
 		{"max_items", s.maxItems != 0},
 	} {
 		if setting.given {
-			v.fault(i, setting.field, RuleKind, "a %s has no task, and so no such setting: leave it out", s.kind)
+			v.fault(i, setting.field, RuleKind, "the step is a %s and has no task, and so no such setting: leave it out", s.kind)
 		}
 	}
 }

@@ -99,6 +99,15 @@ func drawWait(t *rapid.T, s *definitions.StepBuilder) {
 		s.SleepUntil(rapid.SampledFrom([]string{"input.at", "timestamp('2026-01-01T00:00:00Z')", "5", "'2026-01-01T00:00:00Z'"}).Draw(t, "time"))
 		return
 	}
+	if rapid.Bool().Draw(t, "signal?") {
+		s.WaitSignal(drawName(t, "signal"))
+		if d := drawDuration(t); rapid.Bool().Draw(t, "timeout?") {
+			if s.Timeout(d); d > 0 && rapid.Bool().Draw(t, "timeout output?") {
+				s.TimeoutOutput(drawExpression(t, nil))
+			}
+		}
+		return
+	}
 	s.Sleep(max(drawDuration(t), definitions.MinDuration))
 }
 

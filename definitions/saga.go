@@ -183,7 +183,8 @@ func (s *StepBuilder) CompensationRetry(p RetryPolicy) *StepBuilder {
 }
 
 // Timeout bounds one attempt of the action, from the moment a worker starts
-// it. 0 means DefaultTimeout.
+// it. 0 means DefaultTimeout. Of a step that waits for a signal, it bounds the
+// wait; 0 means none.
 func (s *StepBuilder) Timeout(d time.Duration) *StepBuilder {
 	s.doc.timeout = d
 	return s

@@ -97,6 +97,7 @@ func (v *validator) step(i int) {
 	if s.compensation != "" {
 		v.name(i, "compensation", s.compensation, "")
 	}
+	v.timeoutOutput(i)
 	v.text(i, "no_compensation", s.noCompensation)
 	v.retry(i, "retry", s.retry)
 	v.retry(i, "compensation_retry", s.compensationRetry)

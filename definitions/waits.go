@@ -3,6 +3,7 @@ package definitions
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cel.dev/cel-go/common/types"
@@ -14,6 +15,11 @@ type waitDocument struct {
 	hasSleep      bool
 	sleepUntil    string
 	hasSleepUntil bool
+
+	signal           string
+	hasSignal        bool
+	timeoutOutput    string
+	hasTimeoutOutput bool
 }
 
 // Sleep makes the step a wait of that length: MinDuration to MaxDuration.
@@ -32,6 +38,25 @@ func (s *StepBuilder) SleepUntil(expr string) *StepBuilder {
 	return s
 }
 
+// WaitSignal makes the step a wait for a signal of that name, which someone sends
+// to the run; its payload is the step's output. The name is one like a step's. A
+// signal that comes before its step is kept; several of one name are taken in
+// the order in which they came, each by one step. With Timeout the step fails
+// for good when that is over (code signal_timeout), or with TimeoutOutput
+// succeeds; without, it waits for ever.
+func (s *StepBuilder) WaitSignal(name string) *StepBuilder {
+	s.doc.signal, s.doc.hasSignal = name, true
+	return s
+}
+
+// TimeoutOutput sets the expression for the output of a step whose signal has
+// not come within its timeout. It sees what Input sees, and is evaluated then.
+// Default: the step fails.
+func (s *StepBuilder) TimeoutOutput(expr string) *StepBuilder {
+	s.doc.timeoutOutput, s.doc.hasTimeoutOutput = expr, true
+	return s
+}
+
 // wait checks what a step that waits says about it.
 func (v *validator) wait(i int) {
 	s := &v.doc.steps[i]
@@ -44,6 +69,26 @@ func (v *validator) wait(i int) {
 	if s.hasSleepUntil && s.sleepUntil == "" {
 		v.fault(i, "sleep_until", RuleRequired, "an expression is wanted that yields a time")
 	}
+	if s.hasSignal {
+		v.name(i, "signal", s.signal, "a signal has a name")
+		v.duration(i, "timeout", s.timeout)
+	}
+	v.timeoutOutput(i)
+}
+
+// timeoutOutput checks what a step yields whose timeout is over: only where a
+// signal has one.
+func (v *validator) timeoutOutput(i int) {
+	s := &v.doc.steps[i]
+	switch {
+	case !s.hasTimeoutOutput:
+	case s.kind != StepSignal:
+		v.fault(i, "timeout_output", RuleKind, "is for steps that wait for a signal: leave it out")
+	case s.timeout == 0:
+		v.fault(i, "timeout_output", RuleRequired, "the step has no timeout")
+	case s.timeoutOutput == "":
+		v.fault(i, "timeout_output", RuleRequired, "an expression is wanted")
+	}
 }
 
 // resolvedWait is the compiled view of a step without a task.
@@ -53,6 +98,7 @@ func (v *validator) resolvedWait(i int, succs []int, afterPivot bool) Step {
 		Index: i, Name: s.name, Kind: s.kind, AfterPivot: afterPivot,
 		Preds: v.graph.preds[i], Succs: succs, HasWhen: s.when != "",
 		Sleep: s.sleep, HasSleepUntil: s.hasSleepUntil,
+		Signal: s.signal, Timeout: s.timeout, HasTimeoutOutput: s.hasTimeoutOutput,
 	}
 }
 
@@ -63,8 +109,11 @@ func appendWait(b []byte, w *Workflow, i int) []byte {
 	o.text("name", s.Name)
 	o.duration("sleep", s.Sleep, 0)
 	o.expression("sleep_until", e.sleepUntil)
+	o.text("signal", s.Signal)
 	o.after(w, s)
 	o.expression("when", e.when)
+	o.duration("timeout", s.Timeout, 0)
+	o.expression("timeout_output", e.timeoutOutput)
 	return append(o.b, '}')
 }
 
@@ -73,7 +122,37 @@ func (f *fields) readWait() waitDocument {
 	return waitDocument{
 		sleep: f.duration("sleep"), hasSleep: f.has("sleep"),
 		sleepUntil: f.text("sleep_until"), hasSleepUntil: f.has("sleep_until"),
+		signal: f.text("signal"), hasSignal: f.has("signal"),
+		timeoutOutput: f.text("timeout_output"), hasTimeoutOutput: f.has("timeout_output"),
 	}
+}
+
+// WaitsFor tells whether a step of the workflow waits for signals of that name.
+func (w *Workflow) WaitsFor(signal string) bool {
+	for i := range w.steps {
+		if w.steps[i].Kind == StepSignal && w.steps[i].Signal == signal {
+			return true
+		}
+	}
+	return false
+}
+
+// Signals returns the names of the signals that steps wait for, each once, in
+// the order written.
+func (w *Workflow) Signals() (names []string) {
+	for i := range w.steps {
+		if s := &w.steps[i]; s.Kind == StepSignal && !slices.Contains(names, s.Signal) {
+			names = append(names, s.Signal)
+		}
+	}
+	return names
+}
+
+// TimeoutOutput evaluates the output of a step whose signal has not come in
+// time, as Input does. It is to be called only if the step HasTimeoutOutput;
+// otherwise it returns nil. The error is an *EvalError.
+func (sc *Scope) TimeoutOutput(step int) ([]byte, error) {
+	return sc.json(sc.w.exprs[step].timeoutOutput)
 }
 
 // The times that a step can wait for.

@@ -34,7 +34,23 @@ func TestFaultsOfStepsWithoutATask(t *testing.T) {
 			b.Step("a").SleepUntil("steps.b.output")
 			step(b, "b")
 		}, []string{"a steps[0].sleep_until reference"}},
-		"the pivot": {func(b *definitions.SagaBuilder) { b.Step("a").Sleep(time.Hour).Pivot() }, []string{"a steps[0].pivot pivot"}},
+		"a signal": {func(b *definitions.SagaBuilder) {
+			b.Step("a").WaitSignal("approval")
+			b.Step("b").WaitSignal("approval").Timeout(time.Hour)
+			b.Step("c").WaitSignal("other.one").Timeout(time.Hour).TimeoutOutput("steps.a.output")
+		}, nil},
+		"a signal without a name":   {func(b *definitions.SagaBuilder) { b.Step("a").WaitSignal("") }, []string{"a steps[0].signal required"}},
+		"a signal's name":           {func(b *definitions.SagaBuilder) { b.Step("a").WaitSignal("a b") }, []string{"a steps[0].signal name"}},
+		"a signal's timeout":        {func(b *definitions.SagaBuilder) { b.Step("a").WaitSignal("s").Timeout(-1) }, []string{"a steps[0].timeout duration"}},
+		"an output, and no timeout": {func(b *definitions.SagaBuilder) { b.Step("a").WaitSignal("s").TimeoutOutput("1") }, []string{"a steps[0].timeout_output required"}},
+		"an output that is empty":   {func(b *definitions.SagaBuilder) { b.Step("a").WaitSignal("s").Timeout(time.Hour).TimeoutOutput("") }, []string{"a steps[0].timeout_output required"}},
+		"an output of its own": {func(b *definitions.SagaBuilder) {
+			b.Step("a").WaitSignal("s").Timeout(time.Hour).TimeoutOutput("steps.a.output")
+		}, []string{"a steps[0].timeout_output reference"}},
+		"a timeout output of a task": {func(b *definitions.SagaBuilder) { step(b, "a").TimeoutOutput("1") }, []string{"a steps[0].timeout_output kind"}},
+		"a sleep and a signal":       {func(b *definitions.SagaBuilder) { b.Step("a").Sleep(time.Hour).WaitSignal("s") }, []string{"a steps[0].signal kind"}},
+		"a signal as the pivot":      {func(b *definitions.SagaBuilder) { b.Step("a").WaitSignal("s").Pivot() }, []string{"a steps[0].pivot pivot"}},
+		"the pivot":                  {func(b *definitions.SagaBuilder) { b.Step("a").Sleep(time.Hour).Pivot() }, []string{"a steps[0].pivot pivot"}},
 		"settings of a task": {func(b *definitions.SagaBuilder) {
 			b.Step("a").Sleep(time.Hour).Service("s").Compensation("c").NoCompensation("x").Input("1").CompensationInput("1").
 				Retry(definitions.RetryPolicy{MaxAttempts: 1}).CompensationRetry(definitions.RetryPolicy{MaxAttempts: 1}).

@@ -136,6 +136,9 @@ type Step struct {
 	Parallel int
 	MaxItems int
 
+	Signal           string // that a step of this kind waits for; its Timeout is 0 if there is none
+	HasTimeoutOutput bool
+
 	HasWhen              bool
 	HasInput             bool
 	HasCompensationInput bool

@@ -62,6 +62,8 @@ type Limits struct {
 	MaxItems        int // that a step may fan out to, whatever its definition says; default 1,000, at most 10,000
 	MaxLocks        int // named locks of one run; default 16, at most 256
 	MaxLockWaiters  int // runs that wait for one lock; default 1,000
+	MaxSignals      int // signals that a run keeps for steps to come; default 64
+	MaxSignalBytes  int // of a signal's payload; default 64 KiB
 }
 
 func (l Limits) withDefaults() Limits {
@@ -80,6 +82,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxItems, machine.DefaultMaxItems)
 	def(&l.MaxLocks, 16)
 	def(&l.MaxLockWaiters, 1_000)
+	def(&l.MaxSignals, machine.DefaultMaxSignals)
+	def(&l.MaxSignalBytes, 64<<10)
 	return l
 }
 

@@ -47,6 +47,10 @@ func (c *crashing) Commit(parts []store.Part) ([]error, error) {
 	return nil, errCrash
 }
 
+func crashingAt(at int, after bool) func(store.Store) store.Store {
+	return func(s store.Store) store.Store { return &crashing{Store: s, left: at, after: after} }
+}
+
 // TestCrashAtEveryCommit kills the engine at each commit of a run that succeeds
 // and of one that is compensated, before and after the commit is on disk. The
 // worker lives on. After a restart each effect has happened, and handlers were
@@ -107,7 +111,7 @@ func crashOnce(t *testing.T, failing, after bool, at int) {
 // an engine anew after the crash (or the run's end), and the run again.
 func (w *world) crashAt(at int, after bool, start rest.Start) *engine.Engine {
 	w.t.Helper()
-	w.wrap = func(s store.Store) store.Store { return &crashing{Store: s, left: at, after: after} }
+	w.wrap = crashingAt(at, after)
 	e := w.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

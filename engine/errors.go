@@ -51,8 +51,11 @@ func invalid(code, field, format string, args ...any) *Error {
 	return &Error{Kind: KindInvalid, Code: code, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
+// errUnknownRun is the cause of an error about a run that does not exist.
+var errUnknownRun = errors.New("unknown run")
+
 func unknownRun(id string) *Error {
-	return &Error{Kind: KindNotFound, Code: "unknown_run", Field: "id", Message: fmt.Sprintf("there is no run %q", id)}
+	return &Error{Kind: KindNotFound, Code: "unknown_run", Field: "id", Message: fmt.Sprintf("there is no run %q", id), Err: errUnknownRun}
 }
 
 func errStopping() *Error {

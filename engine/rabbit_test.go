@@ -201,3 +201,53 @@ func TestRequestsComeThroughTheBroker(t *testing.T) {
 	request(protocol.Request{Type: protocol.RequestCancel, RunID: "o-1", Body: []byte(`{"by":"ann"}`)})
 	w.wait("o-1", "compensated")
 }
+
+// TestApprovalComesThroughTheBroker runs an approval flow over a real RabbitMQ:
+// starts and signals are messages, one signal comes while its run waits, one ahead
+// of its step, and the orchestrator is restarted in between.
+func TestApprovalComesThroughTheBroker(t *testing.T) {
+	w, l := newWorld(t, nil), newLedger()
+	w.broker = rabbitBroker(t, testenv.RabbitMQ(t))
+	w.start()
+	w.register(approval())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := w.broker.Open(ctx, broker.Options{Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	request := func(r protocol.Request) {
+		t.Helper()
+		if err := conn.PublishConfirmed(ctx, protocol.EncodeRequest(protocol.RequestsQueue(""), &r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func(id string) protocol.Request {
+		return protocol.Request{Type: protocol.RequestStart, Body: []byte(`{"workflow":"approval","id":"` + id + `"}`)}
+	}
+	signal := func(id string) protocol.Request {
+		return protocol.Request{Type: protocol.RequestSignal, RunID: id, Body: []byte(`{"name":"approval","id":"s-1","payload":{"ok":true,"who":"ann"}}`)}
+	}
+	request(start("early")) // nobody serves its first step yet
+	request(signal("early"))
+	request(signal("early"))
+	w.eventually("the early signal is kept", func() bool {
+		d, err := w.engine.Run(ctx, "early")
+		return err == nil && len(d.Signals) == 1
+	})
+	request(start("waits"))
+	leave := w.worker("a", shop(l))
+	w.eventually("the run waits", w.awaits("waits"))
+	w.wait("early", "succeeded")
+	w.stop()
+	request(signal("waits")) // while no orchestrator runs
+	w.start()
+	w.wait("waits", "succeeded")
+	leave()
+	for _, key := range []string{"early/create/action/1", "early/deliver/action/1", "waits/create/action/1", "waits/deliver/action/1"} {
+		if n := l.count(key); n != 1 {
+			t.Errorf("%s: called %d times", key, n)
+		}
+	}
+}

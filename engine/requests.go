@@ -84,7 +84,7 @@ func (e *Engine) settleRequest(dl broker.Delivery, req *protocol.Request) {
 	switch {
 	case err == nil:
 		dl.Settle(true)
-	case refused(err):
+	case refused(err) && (dl.Redelivered || !errors.Is(err, errUnknownRun)): // its start may have been put back
 		e.deadLetter(&dl.Message, protocol.RequestsQueue(e.cfg.Namespace), err)
 		dl.Settle(true)
 	default:
@@ -137,6 +137,8 @@ func (e *Engine) carryOut(ctx context.Context, req *protocol.Request) error {
 		}
 		_, err := e.Cancel(ctx, req.RunID, c)
 		return err
+	case protocol.RequestSignal:
+		return e.carryOutSignal(ctx, req.RunID, req.Body)
 	case protocol.RequestRegister:
 		_, err := e.RegisterWorkflow(ctx, req.Body)
 		return err

@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
@@ -18,13 +19,19 @@ func (s *shard) updateRow(r *run, now time.Time) {
 }
 
 // sleepUntil is when a run acts next by itself, if that is all it waits for
-// and is past the horizon; else zero. s.cmds are its commands.
+// and is past the horizon, or never if it waits for a signal alone; else zero.
+// s.cmds are its commands.
 func (s *shard) sleepUntil(r *run, now time.Time) time.Time {
 	if _, asks := r.state.NextLock(); asks {
 		return time.Time{} // a restart must find it, and ask again
 	}
-	if w := r.state.Wake(); len(s.cmds) == 0 && w.Sub(now) > horizon {
+	switch w := r.state.Wake(); {
+	case len(s.cmds) > 0:
+		return time.Time{}
+	case w.Sub(now) > horizon:
 		return w
+	case w.IsZero() && r.state.Status() == machine.Running && r.state.AwaitsSignal():
+		return never
 	}
 	return time.Time{}
 }
@@ -36,6 +43,9 @@ func (s *shard) writeRow(r *run, now time.Time, status store.Status, wake time.T
 	changed := status != row.Status
 	if changed {
 		r.series.transition(row.Status, status)
+	}
+	if !wake.IsZero() {
+		s.asleep = append(s.asleep, r)
 	}
 	s.fillRow(r, now, status, wake)
 	s.part.Update = append(s.part.Update, store.Update{

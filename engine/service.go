@@ -261,10 +261,14 @@ func printable(s string) bool {
 
 // compact checks a payload and removes its insignificant space.
 func (e *Engine) compact(field string, p json.RawMessage) ([]byte, error) {
-	if len(p) > e.cfg.Limits.MaxPayloadBytes {
+	return compactUpTo(e.cfg.Limits.MaxPayloadBytes, field, p)
+}
+
+func compactUpTo(limit int, field string, p json.RawMessage) ([]byte, error) {
+	if len(p) > limit {
 		return nil, &Error{
 			Kind: KindTooLarge, Code: "payload_too_large", Field: field,
-			Message: fmt.Sprintf("is %d bytes long; at most %d", len(p), e.cfg.Limits.MaxPayloadBytes),
+			Message: fmt.Sprintf("is %d bytes long; at most %d", len(p), limit),
 		}
 	}
 	if len(p) == 0 {

@@ -51,6 +51,7 @@ type shard struct {
 	nextRef int64
 	runs    *cache
 	ended   []*run // in memory until their end is durable
+	asleep  []*run // in memory until that they sleep is durable
 	alarms  alarms
 	recent  recentStarts
 	locks   lockTable
@@ -172,9 +173,27 @@ func (s *shard) tidy() {
 	}
 	clear(s.ended[len(kept):])
 	s.ended = kept
+	s.letSleep(durable)
 	s.runs.shrink(int(s.eng.residentPerShard.Load()), durable)
 	s.eng.resident.Add(int64(len(s.runs.byRef) - s.residents))
 	s.residents = len(s.runs.byRef)
+}
+
+// letSleep forgets runs that only wait, and are to do so for a while: they are
+// rows with a wake-up time.
+func (s *shard) letSleep(durable uint64) {
+	kept := s.asleep[:0]
+	for _, r := range s.asleep {
+		switch {
+		case r.row.Wake.IsZero() || s.runs.byRef[r.row.Ref] != r: // woken, or gone
+		case r.part > durable:
+			kept = append(kept, r)
+		default:
+			s.runs.remove(r)
+		}
+	}
+	clear(s.asleep[len(kept):])
+	s.asleep = kept
 }
 
 func (s *shard) handle(m *message) error {

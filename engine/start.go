@@ -135,6 +135,9 @@ func (s *shard) start(o *startOrder) error {
 	r.series.transition(0, status)
 	s.fillRow(r, now, status, s.sleepUntil(r, now))
 	r.row.Key = r.state.RoutingKey()
+	if !r.row.Wake.IsZero() {
+		s.asleep = append(s.asleep, r)
+	}
 	s.part.Create = append(s.part.Create, r.row)
 	s.statusChanged(r, now)
 	s.arm(r)

@@ -87,6 +87,9 @@ func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
 	if r.wf.Kind().HasParticipants() {
 		d.Decision, d.Heuristic = r.state.Decision().String(), r.state.Heuristic()
 	}
+	for name, id := range r.state.Signals() {
+		d.Signals = append(d.Signals, rest.KeptSignal{Name: name, ID: id})
+	}
 	d.Locks = locksOf(r)
 	if w, err := e.waitsForLock(ctx, r); err != nil {
 		return rest.RunDetail{}, err
@@ -123,7 +126,7 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 		NextAttempt: optional(v.NextAttempt), Until: optional(v.Until), Started: optional(v.Started), Ended: optional(v.Ended),
 	}
 	if !def.Kind.HasTask() {
-		s.Kind = def.Kind.String()
+		s.Kind, s.Signal = def.Kind.String(), def.Signal
 	}
 	if v.Items > 0 && len(s.Output) > definitions.MaxResultBytes {
 		s.Output = nil // the items have it
@@ -177,6 +180,10 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 		return fmt.Sprintf("%s of step %s waits for a worker of service %s that has room", v.Phase, s.Name, s.Service)
 	case s.State == "sleeping":
 		return fmt.Sprintf("step %s sleeps until %s", s.Name, s.Until.Format(time.RFC3339))
+	case s.Signal != "" && s.State == "waiting" && s.Until != nil:
+		return fmt.Sprintf("step %s waits for signal %s until %s", s.Name, s.Signal, s.Until.Format(time.RFC3339))
+	case s.Signal != "" && s.State == "waiting":
+		return fmt.Sprintf("step %s waits for signal %s, for as long as it takes", s.Name, s.Signal)
 	case s.NextAttempt != nil:
 		return fmt.Sprintf("%s of step %s is tried again at %s", v.Phase, s.Name, s.NextAttempt.Format(time.RFC3339))
 	}
@@ -230,7 +237,7 @@ func (e *Engine) History(ctx context.Context, id string) ([]rest.Event, error) {
 func eventOf(state *machine.State, ev machine.Event) rest.Event {
 	out := rest.Event{
 		Seq: ev.Seq, At: ev.At, Kind: ev.Kind.String(), Generation: ev.Generation, Attempt: ev.Attempt,
-		Worker: ev.Worker, Code: ev.Code, Message: ev.Message, Stack: ev.Stack, By: ev.By,
+		Worker: ev.Worker, Code: ev.Code, Message: ev.Message, Stack: ev.Stack, By: ev.By, Name: ev.Name, ID: ev.ID,
 		Until: optional(ev.Until), Text: state.Explain(ev),
 	}
 	if ev.Kind != machine.Checkpointed && json.Valid(ev.Payload) {

@@ -119,7 +119,7 @@ func DecodeRequest(m *broker.Message) (Request, error) {
 		if f.raw(HeaderRun) != "" {
 			r.RunID = f.name(HeaderRun, MaxNameBytes)
 		}
-	case RequestCancel:
+	case RequestCancel, RequestSignal:
 		r.RunID = f.name(HeaderRun, MaxNameBytes)
 	default:
 		f.fail(HeaderRequest, "%.40q is not a request", string(r.Type))

@@ -321,6 +321,7 @@ func TestRequestsAreRefusedByNamingTheField(t *testing.T) {
 	for names, r := range map[string]Request{
 		HeaderRequest: {Type: "run.fly", Body: []byte("{}")},
 		HeaderRun:     {Type: RequestCancel},
+		"run":         {Type: RequestSignal, Body: []byte("{}")},
 		"body":        {Type: RequestStart, Body: []byte("{")},
 	} {
 		m := EncodeRequest("q", &r)
@@ -353,6 +354,7 @@ func TestJSONMessagesRoundTripAndIgnoreUnknownFields(t *testing.T) {
 	for _, r := range []Request{
 		{Type: RequestStart, Body: []byte(`{"workflow":"order-flow"}`), Trace: sampleTask().Trace},
 		{Type: RequestCancel, RunID: "order-1001"},
+		{Type: RequestSignal, RunID: "order-1001", Body: []byte(`{"name":"approval","id":"s-1"}`)},
 		{Type: RequestRegister, Body: []byte(`{}`)},
 	} {
 		m = EncodeRequest("q", &r)

@@ -218,12 +218,14 @@ type RequestType string
 const (
 	RequestStart    RequestType = "run.start"
 	RequestCancel   RequestType = "run.cancel"
+	RequestSignal   RequestType = "run.signal"
 	RequestRegister RequestType = "workflow.register"
 )
 
-// Request is a start, a cancel or a registration, sent to the shared requests
+// Request is a start, a cancel, a signal or a registration, sent to the shared requests
 // queue, persistent and confirmed. Body is the JSON that the corresponding
-// HTTP call takes; for RequestCancel, RunID names the run.
+// HTTP call takes; for RequestCancel and RequestSignal, RunID names the run. The
+// body of a signal has its name too.
 type Request struct {
 	Type  RequestType
 	RunID string

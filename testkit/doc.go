@@ -19,6 +19,9 @@
 // next attempt, a deadline. Every decision is encoded as it would be stored, and
 // a crash rebuilds the run from that.
 //
+// Steps that sleep cost no time: the clock jumps. What a step waits for is sent
+// with [Kit.Signal], at a moment of the run's history or of the clock.
+//
 // Handlers are not interrupted: a task that is told to give up has been
 // performed already. There is no placement: no workers, no queues.
 //

@@ -30,3 +30,34 @@ func Example_coolOff() {
 	// 24h0m0s
 	// 6h0m0s 0
 }
+
+// A human approval. The test gives it in place of the human, after a day; it may
+// as well come early, or not at all.
+func Example_approval() {
+	b := definitions.Saga("purchase")
+	b.Step("reserve").Service("stock").Action("stock.reserve").Compensation("stock.release")
+	b.Step("approve").WaitSignal("approval").Timeout(72 * time.Hour)
+	b.Step("buy").Service("stock").Action("stock.buy").Pivot().When("steps.approve.output.ok")
+
+	k := testkit.New(t, b.MustBuild())
+	k.OnRest(nil)
+	k.Signal(testkit.Elapsed(24*time.Hour), "approval", map[string]any{"ok": true, "by": "ann"})
+	run := k.Run("p-1").MustSucceed()
+	fmt.Println(run.Took, len(run.CallsOf("stock.buy")))
+
+	early := testkit.New(t, b.MustBuild())
+	early.OnRest(nil)
+	early.Signal(testkit.Scheduled("reserve"), "approval", map[string]any{"ok": false})
+	run = early.Run("p-2").MustSucceed()
+	fmt.Println(run.Took, len(run.CallsOf("stock.buy")))
+
+	never := testkit.New(t, b.MustBuild())
+	never.OnRest(nil)
+	run = never.Run("p-3").MustBeCompensated().MustHaveFailedAt("approve", "signal_timeout")
+	fmt.Println(run.Took)
+
+	// Output:
+	// 24h0m0s 1
+	// 0s 0
+	// 72h0m0s
+}

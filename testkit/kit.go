@@ -120,8 +120,9 @@ func Deadline(d time.Duration) Option { return func(s *machine.Start) { s.Deadli
 // start is when runs begin on the virtual clock.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Run runs the workflow until it has ended, or has stalled with no order left
-// that would move it on. Input is encoded as JSON; []byte is taken as JSON text.
+// Run runs the workflow until it has ended, has stalled with no order left
+// that would move it on, or waits for a signal that will not come: it is running
+// then. Input is encoded as JSON; []byte is taken as JSON text.
 func (k *Kit) Run(input any, options ...Option) *Run {
 	k.t.Helper()
 	return k.run(k.encode(input), nil, options)

@@ -8,8 +8,8 @@ import (
 )
 
 // Moment is a point in a run's course: when its history has a certain event, or
-// a time on the clock. See [Event], [Kind], [Scheduled], [Succeeded], [Failed]
-// and [Elapsed].
+// a time on the clock. See [Event], [Kind], [Scheduled], [Succeeded], [Failed],
+// [Waiting] and [Elapsed].
 type Moment struct {
 	seq     int // event number; 0: any
 	kind    machine.EventKind
@@ -34,6 +34,9 @@ func Succeeded(step string) Moment { return Kind(machine.AttemptSucceeded).Of(st
 
 // Failed is the moment when a step's first failure is taken.
 func Failed(step string) Moment { return Kind(machine.AttemptFailed).Of(step) }
+
+// Waiting is the moment when a step begins to wait, for a time or a signal.
+func Waiting(step string) Moment { return Kind(machine.WaitStarted).Of(step) }
 
 // Elapsed is the moment when the run is as old as d.
 func Elapsed(d time.Duration) Moment { return Moment{elapsed: d, timed: true} }
@@ -78,6 +81,7 @@ const (
 	cancelling   deed = iota
 	crashing          // after what the event calls for was done
 	crashingIdle      // before
+	signalling
 )
 
 // trigger has something happen at a moment, once per run.
@@ -86,6 +90,7 @@ type trigger struct {
 	target target // of at.step
 	do     deed
 	reason string
+	signal machine.Signal
 }
 
 func (k *Kit) trigger(at Moment, do deed, reason string) {
@@ -105,6 +110,15 @@ func (k *Kit) trigger(at Moment, do deed, reason string) {
 func (k *Kit) Cancel(at Moment, reason string) {
 	k.t.Helper()
 	k.trigger(at, cancelling, reason)
+}
+
+// Signal gives the run a signal at a moment, before any answer that is on its way
+// is taken. The payload is encoded as JSON; []byte is taken as JSON text. A
+// signal that the run refuses fails the test.
+func (k *Kit) Signal(at Moment, name string, payload any) {
+	k.t.Helper()
+	k.trigger(at, signalling, "")
+	k.triggers[len(k.triggers)-1].signal = machine.Signal{Name: name, Payload: k.encode(payload), By: operator}
 }
 
 // CrashAfter has the orchestrator crash once what the moment's event calls for

@@ -12,7 +12,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
-// Run is a run that has ended or stalled, and how it came to that. It is
+// Run is a run that has ended, has stalled or waits for a signal, and how it came to that. It is
 // read-only.
 type Run struct {
 	ID     string

@@ -81,7 +81,7 @@ func (s *simulation) simulate(in machine.Start) {
 		}
 	}
 	s.finish()
-	if !s.state.Status().Final() && s.state.Status() != machine.Stalled {
+	if !s.state.Status().Final() && s.state.Status() != machine.Stalled && !s.state.AwaitsSignal() {
 		s.t.Fatalf("testkit: nothing more will happen, and the run has not ended\n%s", s.run)
 	}
 }
@@ -196,6 +196,10 @@ func (s *simulation) fire(i int) {
 	s.fired[i] = -1
 	if t.do == cancelling {
 		s.due = append(s.due, machine.Cancel{By: operator, Reason: t.reason})
+		return
+	}
+	if t.do == signalling {
+		s.due = append(s.due, t.signal)
 		return
 	}
 	s.crash(t.do == crashing)

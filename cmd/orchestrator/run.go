@@ -27,7 +27,7 @@ resolve that step.`,
 		RunE: groupHelp,
 	}
 	cmd.AddCommand(c.runStart(), c.runList(), c.runShow(), c.runItems(), c.runWhy(), c.runHistory(), c.runWait(),
-		c.runCancel(), c.runRetry(), c.runSkip(), c.runResolve())
+		c.runSignal(), c.runCancel(), c.runRetry(), c.runSkip(), c.runResolve())
 	return cmd
 }
 

@@ -73,6 +73,9 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 	for _, l := range r.Locks {
 		pairs = append(pairs, "lock", lockText(r.Run, l))
 	}
+	for _, s := range r.Signals {
+		pairs = append(pairs, "keeps", render.Clean(strings.TrimSuffix("signal "+s.Name+" ("+s.ID+")", " ()")))
+	}
 	for _, w := range r.Waiting {
 		pairs = append(pairs, "waits", render.Clean(w))
 	}

@@ -109,7 +109,9 @@ func setUp(env *testscript.Env) error {
 			env.T().Log("engine:", err)
 		}
 	})
-	return os.WriteFile(filepath.Join(env.WorkDir, "sale.json"), saleFlow().JSON(), 0o600)
+	return errors.Join(
+		os.WriteFile(filepath.Join(env.WorkDir, "sale.json"), saleFlow().JSON(), 0o600),
+		os.WriteFile(filepath.Join(env.WorkDir, "waits.json"), waitingFlow().JSON(), 0o600))
 }
 
 func saleFlow() *definitions.Workflow {
@@ -121,6 +123,16 @@ func saleFlow() *definitions.Workflow {
 	b.Step("invoice").Action("invoice").NoCompensation("an invoice is only a file").After("reserve")
 	b.Step("ship").Action("ship").Pivot().After("pay", "invoice")
 	b.Step("notify").Action("notify").After("ship")
+	return b.MustBuild()
+}
+
+func waitingFlow() *definitions.Workflow {
+	b := definitions.Saga("waits").Service("shop").Output("steps.approve.output")
+	b.Step("reserve").Action("reserve").Compensation("release")
+	b.Step("approve").WaitSignal("approval").Timeout(72 * time.Hour)
+	b.Step("confirm").WaitSignal("confirmation")
+	b.Step("cool-off").Sleep(time.Millisecond)
+	b.Step("ship").Action("ship").Pivot()
 	return b.MustBuild()
 }
 

@@ -77,6 +77,11 @@ func (c *cli) definitionNode(s *definitions.Step) render.Node {
 
 // waitText says what a step without a task does.
 func waitText(s *definitions.Step) string {
+	if s.Signal != "" && s.Timeout > 0 {
+		return "waits for signal " + s.Signal + " for " + render.Duration(s.Timeout)
+	} else if s.Signal != "" {
+		return "waits for signal " + s.Signal
+	}
 	if s.HasSleepUntil {
 		return "sleeps until a time that an expression yields"
 	}
@@ -94,7 +99,7 @@ func (c *cli) boldFirst(column int, text string) string {
 // definitionNotes says in its own words.
 var drawnFields = []string{
 	"name", "service", "action", "compensation", "no_compensation", "pivot", "timeout",
-	"prepare", "commit", "abort", "sleep", "after", "retry", "compensation_retry", "phase_two_retry",
+	"prepare", "commit", "abort", "sleep", "signal", "after", "retry", "compensation_retry", "phase_two_retry",
 }
 
 // definitionNotes says the rest of a step: what it comes after, how it is

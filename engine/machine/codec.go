@@ -36,6 +36,8 @@ const (
 	hasRetryOf
 	hasPriority // usual: 0
 	hasToken    // usual: 0
+	hasName
+	hasID
 	bitsEnd
 )
 
@@ -95,6 +97,8 @@ func presence(e *Event, before int64) (bits uint64) {
 	set(e.RetryOf != "", hasRetryOf)
 	set(e.Priority != 0, hasPriority)
 	set(e.Token != 0, hasToken)
+	set(e.Name != "", hasName)
+	set(e.ID != "", hasID)
 	return bits
 }
 
@@ -130,6 +134,7 @@ func appendEvent(buf []byte, e *Event, before int64) []byte {
 	}{
 		{hasWorker, e.Worker}, {hasCode, e.Code}, {hasMessage, e.Message}, {hasStack, e.Stack},
 		{hasBy, e.By}, {hasRunID, e.RunID}, {hasKey, e.Key}, {hasRetryOf, e.RetryOf},
+		{hasName, e.Name}, {hasID, e.ID},
 	} {
 		if bits&f.bit != 0 {
 			buf = appendString(buf, f.text)
@@ -219,6 +224,7 @@ func (r *reader) event(e *Event, at int64) int64 {
 	}{
 		{hasWorker, &e.Worker}, {hasCode, &e.Code}, {hasMessage, &e.Message}, {hasStack, &e.Stack},
 		{hasBy, &e.By}, {hasRunID, &e.RunID}, {hasKey, &e.Key}, {hasRetryOf, &e.RetryOf},
+		{hasName, &e.Name}, {hasID, &e.ID},
 	} {
 		if bits&f.bit == 0 {
 			continue

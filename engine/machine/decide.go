@@ -77,6 +77,10 @@ func (d *decision) take(in Input) error {
 	case Tick, *Tick:
 		d.advance()
 		return nil
+	case Signal:
+		return d.signal(&in)
+	case *Signal:
+		return d.signal(in)
 	}
 	if d.status.Final() {
 		return ErrEnded

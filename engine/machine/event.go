@@ -39,8 +39,10 @@ const (
 	RunAborted       //
 
 	// Of steps without a task.
-	WaitStarted // Step, Until: when it ends by itself
-	WaitEnded   // Step
+	WaitStarted    // Step, Until: when it ends by itself (zero: never)
+	WaitEnded      // Step; of a signal Name, ID: which was taken, or Code: timeout, Payload: output
+	SignalReceived // Name, ID, By, Payload
+
 	// Of sagas.
 	StepExpanded // Step, Payload: a list, an item for each element
 
@@ -84,6 +86,7 @@ var kindNames = [kindEnd]string{
 	StepExpanded:     "step_expanded",
 	LocksWanted:      "locks_wanted",
 	LockGranted:      "lock_granted",
+	SignalReceived:   "signal_received",
 }
 
 // String returns the kind as a stable word, such as "attempt_scheduled".
@@ -101,17 +104,18 @@ func (k EventKind) ofAttempt() bool {
 
 // Codes of failures, turns and stalls that the core itself makes.
 const (
-	CodeCancelled    = "cancelled"         // turn: a cancel request
-	CodeDeadline     = "deadline_exceeded" // turn: the run's deadline passed
-	CodeOutput       = "output"            // the workflow's output expression failed
-	CodeStepFailed   = "step_failed"       // turn: a step failed for good, or its outcome is unknown
-	CodeVotedNo      = "voted_no"          // decision: a participant did not prepare, or its vote is unknown
-	CodeLockRefused  = "lock_refused"      // turn, decision: too many runs wait for a lock
-	CodeExpression   = "expression"        // failure: a condition or an input expression
-	CodeQueueTimeout = "queue_timeout"     // failure: no worker started the task in time
-	CodeIsolated     = "isolated"          // stall or failure: three workers died under the task
-	CodeExhausted    = "exhausted"         // stall: the retry policy has ended
-	CodeFinal        = "final_failure"     // stall: a failure that may not be retried
+	CodeCancelled     = "cancelled"         // turn: a cancel request
+	CodeDeadline      = "deadline_exceeded" // turn: the run's deadline passed
+	CodeOutput        = "output"            // the workflow's output expression failed
+	CodeStepFailed    = "step_failed"       // turn: a step failed for good, or its outcome is unknown
+	CodeVotedNo       = "voted_no"          // decision: a participant did not prepare, or its vote is unknown
+	CodeLockRefused   = "lock_refused"      // turn, decision: too many runs wait for a lock
+	CodeExpression    = "expression"        // failure: a condition or an input expression
+	CodeQueueTimeout  = "queue_timeout"     // failure: no worker started the task in time
+	CodeIsolated      = "isolated"          // stall or failure: three workers died under the task
+	CodeExhausted     = "exhausted"         // stall: the retry policy has ended
+	CodeSignalTimeout = "signal_timeout"    // failure or stall: a signal did not come in time
+	CodeFinal         = "final_failure"     // stall: a failure that may not be retried
 )
 
 // Codes with which a participant answers commit or abort if it has decided by
@@ -147,4 +151,6 @@ type Event struct {
 	RetryOf    string
 	Priority   uint8
 	Token      uint64 // of a lock
+	Name       string // of a signal
+	ID         string // of a signal: its sender's
 }

@@ -21,7 +21,10 @@ func (s *State) Explain(e Event) string {
 	case StepExpanded:
 		x.expanded()
 	case StepFailed:
-		x.say("an expression of ", x.task(), " failed")
+		if e.Code == CodeExpression {
+			x.say("an expression of ")
+		}
+		x.say(x.task(), " failed")
 		x.why(": ")
 	case StepStalled:
 		x.say(x.task(), " needs an operator: ", stallReason(e.Code))
@@ -50,10 +53,8 @@ func (s *State) Explain(e Event) string {
 		x.say("the run has committed")
 	case RunAborted:
 		x.say("the run has aborted")
-	case WaitStarted:
-		x.say(x.step(), " sleeps until ", clock(e.Until))
-	case WaitEnded:
-		x.say(x.step(), " has slept")
+	case WaitStarted, WaitEnded, SignalReceived:
+		x.wait()
 	case LocksWanted:
 		x.locks()
 	case LockGranted:
@@ -257,6 +258,37 @@ func (x *explainer) order() {
 	}
 }
 
+// wait tells of steps that wait, and of signals.
+func (x *explainer) wait() {
+	e := x.e
+	switch {
+	case e.Kind == SignalReceived:
+		x.say("signal ", e.Name, " is received")
+		x.signalID()
+		x.by()
+	case e.Kind == WaitEnded && e.Code != "":
+		x.say(x.step(), " goes on without its signal: its time is over")
+	case e.Kind == WaitEnded && e.Name != "":
+		x.say(x.step(), " has its signal, ", e.Name)
+		x.signalID()
+	case e.Kind == WaitEnded:
+		x.say(x.step(), " has slept")
+	case e.Step >= 0 && e.Step < x.s.NumSteps() && x.s.def(e.Step).Signal != "":
+		x.say(x.step(), " waits for signal ", x.s.def(e.Step).Signal)
+		if !e.Until.IsZero() {
+			x.say(" until ", clock(e.Until))
+		}
+	default:
+		x.say(x.step(), " sleeps until ", clock(e.Until))
+	}
+}
+
+func (x *explainer) signalID() {
+	if x.e.ID != "" {
+		x.say(" (", x.e.ID, ")")
+	}
+}
+
 func lossReason(code string) string {
 	switch code {
 	case "worker_died":
@@ -275,6 +307,8 @@ func stallReason(code string) string {
 		return "its attempts have run out"
 	case CodeIsolated:
 		return "three workers died under it"
+	case CodeSignalTimeout:
+		return "its signal did not come in time"
 	}
 	return "it failed and may not be tried again"
 }

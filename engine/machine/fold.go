@@ -35,7 +35,7 @@ func (s *State) check(e *Event) error {
 		needsStep, needsPhase = true, true
 	case StepSkipped, WaitStarted, WaitEnded, StepExpanded:
 		needsStep = true
-	case RunStarted, TurnedBack, CancelRequested, DeadlinePassed, OutputFailed, RunSucceeded, RunCompensated:
+	case RunStarted, SignalReceived, TurnedBack, CancelRequested, DeadlinePassed, OutputFailed, RunSucceeded, RunCompensated:
 	case AttemptReadOnly, HeuristicOutcome:
 		needsStep, needsPhase = true, true
 	case DecidedCommit, DecidedAbort, RunCommitted, RunAborted:
@@ -101,6 +101,8 @@ func (s *State) fold(e *Event) {
 		s.foldExpanded(e)
 	case LocksWanted, LockGranted:
 		s.foldLock(e)
+	case SignalReceived:
+		s.foldSignal(e)
 	case OutputFailed:
 	case RunSucceeded:
 		s.output = e.Payload

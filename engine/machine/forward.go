@@ -79,7 +79,7 @@ func (d *decision) startReady() (again bool) {
 		case before == stepPending && d.ready(i),
 			before == stepActive && st.action.waiting && st.action.retryAt <= d.now:
 			d.launch(i, Action)
-		case d.over(st):
+		case d.over(i):
 			d.leave(i)
 		case st.fan == nil:
 			continue

@@ -15,6 +15,10 @@ var (
 	// ErrRejected: the input itself is at fault, whatever the state: a routing
 	// key that cannot be computed, a reason that is missing.
 	ErrRejected = errors.New("rejected")
+	// ErrRepeated: the run has received this signal before.
+	ErrRepeated = errors.New("received before")
+	// ErrTooMany: a limit is reached.
+	ErrTooMany = errors.New("too many")
 )
 
 // Status of a run. The numbers are stable: they are stored.
@@ -117,7 +121,7 @@ func (r LossReason) code() string {
 }
 
 // Input is what happens to a run: one of Start, Result, Lost, Expired,
-// Withdrawn, Granted, Refused, Tick, Cancel, Retry, Skip, Resolve, or a pointer to one.
+// Withdrawn, Granted, Refused, Tick, Cancel, Retry, Skip, Resolve, Signal, or a pointer to one.
 type Input interface{ input() }
 
 func (Start) input()     {}
@@ -130,6 +134,7 @@ func (Cancel) input()    {}
 func (Retry) input()     {}
 func (Skip) input()      {}
 func (Resolve) input()   {}
+func (Signal) input()    {}
 
 // Start is the first input of every run.
 type Start struct {

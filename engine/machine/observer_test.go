@@ -22,6 +22,13 @@ type observer struct {
 	locks  int  // that it wants and does not hold
 	asked  bool // cancel or deadline
 	last   time.Time
+
+	signals []observedSignal
+}
+
+type observedSignal struct {
+	name, id string
+	taken    bool
 }
 
 type observedStep struct {
@@ -175,6 +182,8 @@ func (o *observer) saw(e Event) error {
 		o.pass(e.Step)
 	case WaitStarted, WaitEnded:
 		return o.wait(e)
+	case SignalReceived:
+		return o.signal(e)
 	case StepFailed:
 		t := &o.steps[e.Step].task[e.Phase]
 		t.generation = e.Generation
@@ -276,30 +285,6 @@ func (o *observer) mayAct(e Event) error {
 		return fmt.Errorf("S9: action of %d starts though it is %s", e.Step, s.outcome)
 	}
 	s.outcome = "active"
-	return nil
-}
-
-// wait checks a step without a task: it waits for as long as it said, once.
-func (o *observer) wait(e Event) error {
-	s := &o.steps[e.Step]
-	if o.def(e.Step).Kind.HasTask() {
-		return fmt.Errorf("step %d has a task, and waits", e.Step)
-	}
-	begun := s.outcome == "active"
-	if err := o.mayAct(e); err != nil {
-		return err
-	}
-	if e.Kind == WaitStarted {
-		s.until = e.Until
-		if !e.Until.After(e.At) {
-			return fmt.Errorf("step %d waits for the past", e.Step)
-		}
-		return nil
-	}
-	if begun && e.At.Before(s.until) {
-		return fmt.Errorf("the wait of step %d ends at %v, before %v", e.Step, e.At, s.until)
-	}
-	s.outcome, s.until = "succeeded", time.Time{}
 	return nil
 }
 
@@ -513,7 +498,7 @@ func (o *observer) word(i int) []string {
 	case s.outcome == "active" && s.task[Action].outstanding:
 		return []string{"running"}
 	case s.outcome == "active" && !o.def(i).Kind.HasTask():
-		return []string{o.def(i).Kind.String() + "ing"}
+		return []string{map[definitions.StepKind]string{definitions.StepSleep: "sleeping", definitions.StepSignal: "waiting"}[o.def(i).Kind]}
 	case s.outcome == "active":
 		return []string{"retrying"}
 	case s.outcome == "succeeded":

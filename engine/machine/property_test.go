@@ -64,6 +64,7 @@ type simulation struct {
 	compact   [][]byte // the same with checkpoints, made at random
 	lying     bool     // inputs need not agree with any truth
 	operators bool
+	sent      int // signals
 	rates     rates
 	logf      func(string, ...any)
 }
@@ -79,6 +80,7 @@ type rates struct {
 	recover     int
 	checkpoint  int
 	nonsense    int
+	signal      int
 	expired     int // of answers
 	withdrawals int // of answers to a request to give up
 }
@@ -87,7 +89,7 @@ func randomRates(rng *rand.Rand) rates {
 	return rates{
 		lost: rng.IntN(60), died: rng.IntN(100), haunt: rng.IntN(20), repeat: rng.IntN(10), tick: 5 + rng.IntN(20),
 		cancel: rng.IntN(4), settle: rng.IntN(10), recover: rng.IntN(8), checkpoint: rng.IntN(4),
-		nonsense: rng.IntN(10), expired: rng.IntN(10), withdrawals: rng.IntN(50),
+		nonsense: rng.IntN(10), signal: 2 + rng.IntN(10), expired: rng.IntN(10), withdrawals: rng.IntN(50),
 	}
 }
 
@@ -137,7 +139,7 @@ func (m *simulation) step(in Input) ([]Event, error) {
 		if len(events) > 0 {
 			return nil, fmt.Errorf("%T was rejected with events", in)
 		}
-		for _, known := range []error{ErrEnded, ErrNotStalled, ErrNoStep, ErrNotAllowed, ErrRejected} {
+		for _, known := range []error{ErrRepeated, ErrTooMany, ErrEnded, ErrNotStalled, ErrNoStep, ErrNotAllowed, ErrRejected} {
 			if errors.Is(err, known) {
 				return nil, nil
 			}
@@ -263,6 +265,8 @@ func (m *simulation) disturb() error {
 		return m.checkpoint()
 	case happens(r.nonsense):
 		return m.nonsense()
+	case happens(r.signal):
+		return m.signal("g" + strconv.Itoa(m.rng.IntN(3)))
 	}
 	return m.answer()
 }
@@ -463,6 +467,12 @@ func (m *simulation) converge() error {
 			continue
 		}
 		wake := m.state.Wake()
+		if i := slices.IndexFunc(m.wf.Signals(), m.awaited); i >= 0 {
+			if err := m.signal(m.wf.Signals()[i]); err != nil {
+				return err
+			}
+			continue
+		}
 		if wake.IsZero() {
 			break
 		}

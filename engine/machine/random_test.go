@@ -94,7 +94,15 @@ func lockAnswer(rng *rand.Rand, s *State, faithful bool) (Input, bool) {
 
 // wait makes a step one without a task.
 func wait(rng *rand.Rand, st *definitions.StepBuilder) {
-	switch rng.IntN(3) {
+	switch rng.IntN(5) {
+	case 3, 4:
+		st.WaitSignal("g" + strconv.Itoa(rng.IntN(2)))
+		if rng.IntN(3) == 0 {
+			st.Timeout(time.Duration(1+rng.IntN(5000)) * time.Millisecond)
+			if rng.IntN(2) == 0 {
+				st.TimeoutOutput([]string{"{'late': input.n}", "input.missing"}[rng.IntN(2)])
+			}
+		}
 	case 0:
 		st.Sleep(time.Duration(1+rng.IntN(5000)) * time.Millisecond)
 	case 1:

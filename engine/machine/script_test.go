@@ -162,28 +162,6 @@ func (sc *script) defineStep(st *definitions.StepBuilder, field string) bool {
 	return false
 }
 
-// defineWait reads a step without a task; it tells whether it is one.
-func defineWait(sc *script, st *definitions.StepBuilder, fields []string) bool {
-	waits := false
-	for _, f := range fields {
-		key, value, _ := strings.Cut(f, ": ")
-		switch key {
-		case "sleep":
-			st.Sleep(duration(sc.t, value))
-			waits = true
-		case "sleep until":
-			st.SleepUntil(value)
-			waits = true
-		}
-	}
-	for _, f := range fields {
-		if key, _, _ := strings.Cut(f, ": "); waits && !strings.HasPrefix(key, "sleep") {
-			sc.defineStep(st, f)
-		}
-	}
-	return waits
-}
-
 func (sc *script) policy(text string) definitions.RetryPolicy {
 	p := definitions.RetryPolicy{Initial: time.Second, Jitter: definitions.NoJitter}
 	for word := range strings.FieldsSeq(text) {
@@ -272,6 +250,10 @@ func (sc *script) task(td *datadriven.TestData) (a attempt, rest []datadriven.Cm
 func (sc *script) input(td *datadriven.TestData) (Input, error) {
 	if td.Cmd == "cancel" {
 		return Cancel{By: value(td.CmdArgs, "by"), Reason: td.Input}, nil
+	}
+	if td.Cmd == "signal" {
+		limit, _ := strconv.Atoi(value(td.CmdArgs, "limit"))
+		return Signal{Name: word(td.CmdArgs), ID: value(td.CmdArgs, "id"), By: value(td.CmdArgs, "by"), Payload: []byte(td.Input), Limit: limit}, nil
 	}
 	if in := sc.lockInput(td); in != nil {
 		return in, nil

@@ -72,7 +72,40 @@ func (s *State) appendSnapshot(b []byte) []byte {
 	for i := range s.steps {
 		b = s.appendStep(b, &s.steps[i])
 	}
-	return appendLocks(b, s.locks)
+	return appendLocks(appendSignals(b, s.signals), s.locks)
+}
+
+func appendSignals(b []byte, signals []signal) []byte {
+	b = binary.AppendUvarint(b, uint64(len(signals)))
+	for i := range signals {
+		g := &signals[i]
+		b = append(b, flags(g.taken))
+		b = appendString(b, g.name)
+		b = appendString(b, g.id)
+		b = binary.LittleEndian.AppendUint64(b, g.sum)
+		b = appendBytes(b, g.payload)
+	}
+	return b
+}
+
+func (r *reader) signals() (signals []signal) {
+	for range r.upTo(1<<20, "number of signals") {
+		var g signal
+		r.flags(&g.taken)
+		g.name, g.id = r.string(), r.string()
+		for shift := range 8 {
+			g.sum |= uint64(r.byte()) << (8 * shift)
+		}
+		g.payload = r.payload()
+		if r.err != nil {
+			return nil
+		}
+		if g.taken && (g.id == "" || g.payload != nil) || !g.taken && g.sum != checksum(g.payload) {
+			r.fail("a signal that cannot be")
+		}
+		signals = append(signals, g)
+	}
+	return signals
 }
 
 func (s *State) appendStep(b []byte, st *step) []byte {
@@ -162,6 +195,7 @@ func (r *reader) snapshot(s *State) {
 		}
 	}
 	s.recount()
+	s.signals = r.signals()
 	s.locks = r.locks()
 	if r.more() {
 		r.fail("bytes after the snapshot")

@@ -112,6 +112,7 @@ type State struct {
 	steps       []step // of the workflow, then their items
 	fans        []int  // steps that have fanned out, in that order
 	maxItems    int
+	signals     []signal // in the order of their coming
 
 	// What is made from the above when needed.
 	scope *definitions.Scope

@@ -10,7 +10,7 @@ type StepView struct {
 
 	// State is one of pending, running, retrying, succeeded, skipped, failed,
 	// unknown, compensating, compensated, stalled, waived, resolved; of a step
-	// that waits, sleeping. A running
+	// that waits, sleeping, or waiting for a signal. A running
 	// step has an attempt outstanding; whether that waits for a worker or is
 	// with one, the shell knows.
 	//

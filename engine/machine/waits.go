@@ -11,6 +11,13 @@ func (d *decision) enter(i int) {
 	if !d.wanted(i, 1) {
 		return
 	}
+	def := d.def(i)
+	if def.Kind == definitions.StepSignal {
+		if !d.takes(i) {
+			d.emit(Event{Kind: WaitStarted, Step: i, Phase: Action, Until: fromMilli(d.timeout(def))})
+		}
+		return
+	}
 	until, err := d.sleepsUntil(i)
 	switch {
 	case err != nil:
@@ -32,14 +39,40 @@ func (d *decision) sleepsUntil(i int) (int64, error) {
 	return milli(t), err
 }
 
-// over tells whether the wait of a step has come to its end.
-func (d *decision) over(st *step) bool {
-	return st.state == stepActive && st.until != 0 && st.until <= d.now
+// timeout is when a wait for a signal that starts now is over; 0: never.
+func (d *decision) timeout(def *definitions.Step) int64 {
+	if def.Timeout == 0 {
+		return 0
+	}
+	return min(d.now+def.Timeout.Milliseconds(), maxMilli)
+}
+
+// over tells whether the wait of step i has come to its end: by its time, or
+// because there is a signal for it. A signal comes in time also for a step that
+// has stalled.
+func (d *decision) over(i int) bool {
+	st := &d.steps[i]
+	if st.state != stepActive && st.stalled != Action {
+		return false
+	}
+	if st.state == stepActive && st.until != 0 && st.until <= d.now {
+		return true
+	}
+	if len(d.signals) == 0 {
+		return false
+	}
+	def := d.def(i)
+	return def.Kind == definitions.StepSignal && d.next(def.Signal) >= 0
 }
 
 // leave ends a wait that is over.
 func (d *decision) leave(i int) {
-	d.emit(Event{Kind: WaitEnded, Step: i, Phase: Action})
+	switch {
+	case d.def(i).Kind != definitions.StepSignal:
+		d.emit(Event{Kind: WaitEnded, Step: i, Phase: Action})
+	case !d.takes(i):
+		d.timesOut(i)
+	}
 }
 
 // checkWait is the part of check that concerns steps without a task: only they
@@ -47,8 +80,12 @@ func (d *decision) leave(i int) {
 func (s *State) checkWait(e *Event) error {
 	fits := true
 	switch e.Kind {
-	case WaitStarted, WaitEnded:
-		fits = !s.participants && !s.def(e.Step).Kind.HasTask()
+	case WaitStarted:
+		fits = !s.participants && !s.def(e.Step).Kind.HasTask() && s.steps[e.Step].state <= stepActive
+	case WaitEnded:
+		fits = !s.participants && s.mayEnd(e)
+	case SignalReceived:
+		fits = !s.participants && s.wf.WaitsFor(e.Name)
 	case AttemptScheduled:
 		fits = s.def(e.Step).Kind.HasTask()
 	}
@@ -56,6 +93,13 @@ func (s *State) checkWait(e *Event) error {
 		return fmt.Errorf("%w: event %d (%v) does not fit step %d", ErrCorrupt, e.Seq, e.Kind, e.Step)
 	}
 	return nil
+}
+
+// mayEnd tells whether the wait of a step can have ended as e says.
+func (s *State) mayEnd(e *Event) bool {
+	st, def := &s.steps[e.Step], s.def(e.Step)
+	waits := !def.Kind.HasTask() && (st.state <= stepActive || st.stalled == Action)
+	return waits && (def.Kind != definitions.StepSignal || e.Code != "" || e.Name == def.Signal && s.next(e.Name) >= 0)
 }
 
 func (s *State) foldWait(e *Event) {
@@ -66,8 +110,15 @@ func (s *State) foldWait(e *Event) {
 		st.until = milli(e.Until)
 		return
 	}
+	if st.stalled != 0 {
+		s.unstall(e.Step)
+	}
 	st.resolved = false
-	s.applied(e.Step, e.Payload)
+	output := e.Payload
+	if e.Name != "" {
+		output = s.taken(e.Name)
+	}
+	s.applied(e.Step, output)
 }
 
 // waitWord is the state of a step that waits, in the words of the API.

@@ -15,6 +15,7 @@ var words = map[string]string{
 	CodeOutput:            "the workflow's output could not be computed",
 	CodeLockRefused:       "too many runs wait for one of its locks",
 	CodeExpression:        "an expression of the step could not be evaluated",
+	CodeSignalTimeout:     "the signal did not come in time",
 	CodeStepFailed:        "a step failed for good, or its outcome is unknown",
 	CodeVotedNo:           "a participant did not prepare, or its vote is unknown",
 	CodeHeuristicCommit:   "the participant has committed by itself",

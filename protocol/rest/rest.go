@@ -86,13 +86,14 @@ type RunDetail struct {
 	Heuristic bool            `json:"heuristic,omitempty" doc:"A participant has decided by itself."`
 	Waiting   []string        `json:"waiting,omitempty" doc:"In words: what the run waits for."`
 	Locks     []RunLock       `json:"locks,omitempty" doc:"The named locks that the run wants, in the order in which it asks for them; it holds them until it has ended."`
+	Signals   []KeptSignal    `json:"signals,omitempty" doc:"Received, and not taken by a step yet."`
 	Steps     []Step          `json:"steps"`
 }
 
 // Step is the state of one step of a run.
 type Step struct {
 	Name                 string          `json:"name"`
-	Kind                 string          `json:"kind,omitempty" enum:"sleep" doc:"What a step without a task does; absent: it has a task."`
+	Kind                 string          `json:"kind,omitempty" enum:"sleep,signal" doc:"What a step without a task does; absent: it has a task."`
 	After                []string        `json:"after,omitempty"`
 	Service              string          `json:"service"`
 	Action               string          `json:"action"`
@@ -101,6 +102,7 @@ type Step struct {
 	Commit               string          `json:"commit,omitempty"`
 	Abort                string          `json:"abort,omitempty"`
 	Pivot                bool            `json:"pivot,omitempty"`
+	Signal               string          `json:"signal,omitempty" doc:"Name of the signal that the step waits for."`
 	State                string          `json:"state" enum:"pending,waiting,sleeping,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
 	Phase                string          `json:"phase,omitempty" enum:"action,compensate,prepare,commit,abort" doc:"What a step that has begun is at, or was at last."`
 	Waiting              string          `json:"waiting,omitempty" doc:"In words: what the step waits for."`
@@ -148,6 +150,8 @@ type Event struct {
 	Message    string          `json:"message,omitempty"`
 	Stack      string          `json:"stack,omitempty"`
 	By         string          `json:"by,omitempty"`
+	Name       string          `json:"name,omitempty" doc:"Of a signal."`
+	ID         string          `json:"id,omitempty" doc:"Of a signal: its sender's."`
 	Until      *time.Time      `json:"until,omitempty"`
 	Payload    json.RawMessage `json:"payload,omitempty"`
 	Text       string          `json:"text" doc:"The event in words."`
@@ -163,6 +167,32 @@ type RunPage struct {
 type Cancel struct {
 	Reason string `json:"reason,omitempty" maxLength:"1000"`
 	By     string `json:"by,omitempty" maxLength:"128"`
+}
+
+// Signal tells a run something that a step of its workflow waits for.
+type Signal struct {
+	ID      string          `json:"id,omitempty" maxLength:"200" doc:"The sender's, to tell a repetition: a signal with an id that the run has received is not received again."`
+	Payload json.RawMessage `json:"payload,omitempty" doc:"Output of the step that waits for it."`
+	By      string          `json:"by,omitempty" maxLength:"128"`
+}
+
+// SignalRequest is a signal with its name, as it comes through the broker.
+type SignalRequest struct {
+	Name string `json:"name"`
+	Signal
+}
+
+// Signalled answers a signal.
+type Signalled struct {
+	ID       string `json:"id,omitempty" doc:"The signal's."`
+	Received bool   `json:"received" doc:"False: it had been received before."`
+	Run      Run    `json:"run"`
+}
+
+// KeptSignal is a signal that no step has taken yet.
+type KeptSignal struct {
+	Name string `json:"name"`
+	ID   string `json:"id,omitempty"`
 }
 
 // Settle is an operator's order about a stalled step, or (Retry only) an ended run.

@@ -1,0 +1,135 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+)
+
+// defineWait reads a step without a task; it tells whether it is one.
+func defineWait(sc *script, st *definitions.StepBuilder, fields []string) bool {
+	waits := false
+	var rest []string
+	for _, f := range fields {
+		key, value, _ := strings.Cut(f, ": ")
+		switch key {
+		case "sleep":
+			st.Sleep(duration(sc.t, value))
+			waits = true
+		case "sleep until":
+			st.SleepUntil(value)
+			waits = true
+		case "signal":
+			st.WaitSignal(value)
+			waits = true
+		case "timeout":
+			st.Timeout(duration(sc.t, value))
+		case "timeout output":
+			st.TimeoutOutput(value)
+		default:
+			rest = append(rest, f)
+		}
+	}
+	for _, f := range rest {
+		if waits {
+			sc.defineStep(st, f)
+		}
+	}
+	return waits
+}
+
+// signal sends a signal, a new one or one that was sent before.
+func (m *simulation) signal(name string) error {
+	in := Signal{Name: name, By: "ann", Payload: []byte(strconv.Itoa(m.sent)), Limit: 3}
+	if m.rng.IntN(3) > 0 {
+		in.ID = strconv.Itoa(m.sent)
+	}
+	if m.sent++; m.rng.IntN(3) == 0 {
+		in.ID = strconv.Itoa(m.rng.IntN(m.sent))
+		in.Payload = []byte(in.ID)
+	}
+	events, err := m.step(in)
+	if err == nil && len(events) > 0 && in.ID != "" {
+		if _, err := m.state.Step(in, m.now); !errors.Is(err, ErrRepeated) {
+			return fmt.Errorf("signal %s is taken twice: %w", in.ID, err)
+		}
+	}
+	return err
+}
+
+// awaited tells whether a step waits for the signal of that name now.
+func (m *simulation) awaited(name string) bool {
+	for i := range m.wf.Len() {
+		if m.wf.Step(i).Signal == name && m.state.StepView(i).State == "waiting" {
+			return true
+		}
+	}
+	return false
+}
+
+// wait checks a step without a task: it waits for as long as it said, once.
+func (o *observer) wait(e Event) error {
+	s := &o.steps[e.Step]
+	if o.wf.Step(e.Step).Kind.HasTask() {
+		return fmt.Errorf("step %d has a task, and waits", e.Step)
+	}
+	begun := s.outcome == "active"
+	if s.stalled == Action && e.Name != "" {
+		s.stalled, s.outcome = 0, "active" // the signal came late, and settles it
+	}
+	if err := o.mayAct(e); err != nil {
+		return err
+	}
+	if e.Kind == WaitStarted {
+		s.until = e.Until
+		if !e.Until.After(e.At) && !(e.Until.IsZero() && o.wf.Step(e.Step).Kind == definitions.StepSignal) {
+			return fmt.Errorf("step %d waits for the past", e.Step)
+		}
+		return nil
+	}
+	if e.Name != "" {
+		if err := o.take(e); err != nil {
+			return err
+		}
+	} else if o.wf.Step(e.Step).Kind == definitions.StepSignal && (s.until.IsZero() || !o.wf.Step(e.Step).HasTimeoutOutput) {
+		return fmt.Errorf("step %d goes on without its signal", e.Step)
+	} else if begun && e.At.Before(s.until) {
+		return fmt.Errorf("the wait of step %d ends at %v, before %v", e.Step, e.At, s.until)
+	}
+	s.outcome, s.until = "succeeded", time.Time{}
+	return nil
+}
+
+func (o *observer) signal(e Event) error {
+	if o.turned {
+		return fmt.Errorf("a signal is received after the turn")
+	}
+	for _, g := range o.signals {
+		if e.ID != "" && g.id == e.ID {
+			return fmt.Errorf("signal %s is received twice", e.ID)
+		}
+	}
+	o.signals = append(o.signals, observedSignal{name: e.Name, id: e.ID})
+	return nil
+}
+
+// take checks that a step takes the oldest signal of its name, and none twice.
+func (o *observer) take(e Event) error {
+	if def := o.wf.Step(e.Step); def.Kind != definitions.StepSignal || def.Signal != e.Name {
+		return fmt.Errorf("step %d takes a signal %s", e.Step, e.Name)
+	}
+	for i := range o.signals {
+		if g := &o.signals[i]; g.name == e.Name && !g.taken {
+			g.taken = true
+			if g.id != e.ID {
+				return fmt.Errorf("step %d takes signal %q, before it came %q", e.Step, e.ID, g.id)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("step %d takes a signal that has not come", e.Step)
+}
