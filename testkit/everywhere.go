@@ -46,7 +46,7 @@ func (k *Kit) CrashEverywhere(input any, check func(r *Run), options ...Option) 
 	for commit := 1; ; commit++ {
 		crashes := 0
 		for _, do := range [...]deed{crashingIdle, crashing} {
-			r := k.run(data, &trigger{at: Moment{commit: commit}, target: target{step: -1}, do: do}, options)
+			r := k.run(data, &trigger{at: Moment{commit: commit}, target: target{step: -1, item: everyItem}, do: do}, options)
 			crashes += r.Crashes - whole.Crashes
 			if got := r.summary(); got != want {
 				r.fail("a crash makes a difference\nwithout: %s\nwith:    %s\nthe run without a crash: %s\n\nthe run with it:",

@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,14 +39,19 @@ type fault struct {
 	by     time.Duration
 }
 
-// target is a phase of a step.
+// target is a phase of a step, or of an item of a step that fans out.
 type target struct {
-	step  int // -1: any
+	step  int // of the workflow; -1: any
+	item  int // everyItem: the step, and each of its items
 	phase machine.Phase
 }
 
-func (t target) is(step int, phase machine.Phase) bool {
-	return t.step < 0 || t.step == step && t.phase == phase
+// everyItem, as an item, is all of them.
+const everyItem = -1
+
+// covers tells whether what was asked for t is for one task.
+func (t target) covers(one target) bool {
+	return t.step < 0 || t.step == one.step && t.phase == one.phase && (t.item == everyItem || t.item == one.item)
 }
 
 // resolve reads the name of a task: a step ("pay", its first phase), or a step
@@ -53,23 +59,37 @@ func (t target) is(step int, phase machine.Phase) bool {
 func (k *Kit) resolve(name string) target {
 	k.t.Helper()
 	if name == AnyStep {
-		return target{step: -1}
+		return target{step: -1, item: everyItem}
 	}
 	step, word, given := strings.Cut(name, "/")
-	i := k.wf.StepIndex(step)
+	i, item := k.find(step)
 	if i < 0 {
 		k.t.Fatalf("testkit: workflow %s has no step %q", k.wf.Name(), step)
 	}
 	if !given {
-		return target{i, phasesOf(k.wf, i)[0]}
+		return target{i, item, phasesOf(k.wf, i)[0]}
 	}
 	for _, p := range phasesOf(k.wf, i) {
 		if p.String() == word {
-			return target{i, p}
+			return target{i, item, p}
 		}
 	}
 	k.t.Fatalf("testkit: step %q has no phase %q", step, word)
 	return target{}
+}
+
+// find looks for a step, or an item of one that fans out: "ship[3]".
+func (k *Kit) find(name string) (step, item int) {
+	if i := k.wf.StepIndex(name); i >= 0 {
+		return i, everyItem
+	}
+	name, digits, _ := strings.Cut(strings.TrimSuffix(name, "]"), "[")
+	i := k.wf.StepIndex(name)
+	item, err := strconv.Atoi(digits)
+	if i < 0 || err != nil || item < 0 || !k.wf.Step(i).ForEach {
+		return -1, everyItem
+	}
+	return i, item
 }
 
 func (k *Kit) fault(kind faultKind, step string, n int, f fault) {
@@ -87,7 +107,8 @@ func (k *Kit) fault(kind faultKind, step string, n int, f fault) {
 //
 // Here as in all that follows, n is counted from 1, or Every, and the name of a
 // step followed by a phase, as in "pay/compensate", means the task of that
-// phase.
+// phase. An item of a step that fans out is named like "ship[3]"; the name of such
+// a step means each of its items.
 func (k *Kit) FailAttempt(step string, n int, err error) {
 	k.t.Helper()
 	if err == nil {
@@ -158,10 +179,10 @@ func (k *Kit) VoteReadOnly(participant string) {
 
 // faultOf returns what is to befall an attempt in one way; of several the last
 // that was asked for.
-func (k *Kit) faultOf(kind faultKind, step int, phase machine.Phase, n int) *fault {
+func (k *Kit) faultOf(kind faultKind, task target, n int) *fault {
 	for i := len(k.faults) - 1; i >= 0; i-- {
 		f := &k.faults[i]
-		if f.kind == kind && f.target.is(step, phase) && (f.n == Every || f.n == n) {
+		if f.kind == kind && f.target.covers(task) && (f.n == Every || f.n == n) {
 			return f
 		}
 	}

@@ -98,7 +98,7 @@ func (k *Kit) trigger(at Moment, do deed, reason string) {
 	if !at.timed && at.seq <= 0 && at.kind == 0 {
 		k.t.Fatalf("testkit: that is no moment: %v", at)
 	}
-	t := trigger{at: at, do: do, reason: reason, target: target{step: -1}}
+	t := trigger{at: at, do: do, reason: reason, target: target{step: -1, item: everyItem}}
 	if at.step != "" {
 		t.target = k.resolve(at.step)
 	}
@@ -140,8 +140,8 @@ func (k *Kit) CrashBeforeActing(at Moment) {
 
 // order is what an operator does when a step stalls.
 type order struct {
-	step int
-	in   machine.Input
+	target target
+	in     func(step int) machine.Input
 }
 
 // operator signs the orders of the kit.
@@ -153,7 +153,7 @@ func (k *Kit) order(step string, in func(i int) machine.Input) {
 	if t.step < 0 {
 		k.t.Fatalf("testkit: an order names its step")
 	}
-	k.orders = append(k.orders, order{t.step, in(t.step)})
+	k.orders = append(k.orders, order{t, in})
 }
 
 // Retry has an operator try a step again when it stalls; with other input if

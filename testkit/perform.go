@@ -21,14 +21,14 @@ func (s *simulation) send(a attempt) {
 	s.t.Helper()
 	n, again := s.copies[a]
 	if !again {
-		key := target{a.step, a.phase}
+		key := s.target(a.step, a.phase)
 		s.counts[key]++
 		n = s.counts[key]
 		s.copies[a] = n
 	}
 	step := s.state.Def(a.step)
 	_, timeout := machine.TaskOf(step, a.phase)
-	find := func(kind faultKind) *fault { return s.faultOf(kind, a.step, a.phase, n) }
+	find := func(kind faultKind) *fault { return s.faultOf(kind, s.target(a.step, a.phase), n) }
 	switch {
 	case find(waiting) != nil:
 		s.enqueue(coming{at: s.now.Add(step.QueueTimeout), of: a, kept: true, in: machine.Expired{
@@ -105,7 +105,7 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 	index := len(s.run.Calls) - 1 // the handler may not know of it: it has no way to add one
 	r := worker.Perform(worker.WithTask(x, info), fn, slices.Clone(call.Input))
 	call = &s.run.Calls[index]
-	if n := s.copies[a]; r.Outcome == protocol.OutcomeSucceeded && s.faultOf(reading, a.step, a.phase, n) != nil {
+	if n := s.copies[a]; r.Outcome == protocol.OutcomeSucceeded && s.faultOf(reading, s.target(a.step, a.phase), n) != nil {
 		r.Outcome = protocol.OutcomeReadOnly
 	}
 	outcome := machine.Outcome(r.Outcome)

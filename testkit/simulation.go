@@ -9,7 +9,7 @@ import (
 )
 
 // maxEvents bounds a run; one that goes on for longer will not end.
-const maxEvents = 5_000
+const maxEvents = 20_000
 
 // attempt names one attempt.
 type attempt struct {
@@ -171,7 +171,7 @@ func (s *simulation) reached(events []machine.Event) (reached []int) {
 			continue
 		}
 		for j := range events {
-			if !t.matches(&events[j], s.commits) {
+			if !s.matches(t, &events[j]) {
 				continue
 			}
 			if s.fired[i]++; s.fired[i] >= t.at.nth {
@@ -184,10 +184,10 @@ func (s *simulation) reached(events []machine.Event) (reached []int) {
 	return reached
 }
 
-func (t *trigger) matches(e *machine.Event, commit int) bool {
+func (s *simulation) matches(t *trigger, e *machine.Event) bool {
 	m := &t.at
 	return (m.seq == 0 || uint64(m.seq) == e.Seq) && (m.kind == 0 || m.kind == e.Kind) &&
-		(m.commit == 0 || m.commit == commit) && (m.step == "" || t.target.is(e.Step, e.Phase))
+		(m.commit == 0 || m.commit == s.commits) && (m.step == "" || t.target.covers(s.target(e.Step, e.Phase)))
 }
 
 func (s *simulation) fire(i int) {
@@ -212,12 +212,24 @@ func (s *simulation) nextOrder() machine.Input {
 	}
 	stalled := s.state.StalledSteps(nil)
 	for i, o := range s.orders {
-		if slices.Contains(stalled, o.step) {
-			s.orders = slices.Delete(s.orders, i, i+1)
-			return o.in
+		for _, step := range stalled {
+			if o.target.step == s.target(step, 0).step && (o.target.item == everyItem || o.target.item == s.target(step, 0).item) {
+				s.orders = slices.Delete(s.orders, i, i+1)
+				return o.in(step)
+			}
 		}
 	}
 	return nil
+}
+
+// target is a step of the state, and a phase of it, in the words of the kit.
+func (s *simulation) target(step int, phase machine.Phase) target {
+	if step >= 0 && step < s.state.NumSteps() {
+		if of, item, ok := s.state.ItemOf(step); ok {
+			return target{of, item, phase}
+		}
+	}
+	return target{step, everyItem, phase}
 }
 
 // act does what the state asks for, as far as it has not been done.
