@@ -31,6 +31,7 @@ const (
 	flagProgress  = 1 << 2 // task: the progress stands before the payload
 	flagOnePhase  = 1 << 3 // task
 	flagTokens    = 1 << 4 // task: the tokens stand before the payload
+	flagUndoesRun = 1 << 5 // task
 
 	maxTable     = 256 // strings in a table, as decoders accept it
 	encodeTable  = 64  // strings that this encoder puts there
@@ -210,6 +211,9 @@ func appendTask(b []byte, t *Task, tab *table, h *hints) []byte {
 	}
 	if len(t.Tokens) > 0 {
 		flags |= flagTokens
+	}
+	if t.UndoesRun {
+		flags |= flagUndoesRun
 	}
 	b = append(b, flags)
 	b = appendTaskID(b, &t.TaskID)

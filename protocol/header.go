@@ -33,6 +33,7 @@ const (
 	HeaderRetryable      = "rm-retryable"
 	HeaderResent         = "rm-resent"
 	HeaderOnePhase       = "rm-one-phase"
+	HeaderUndoesRun      = "rm-undoes-run"
 	HeaderCode           = "rm-code"
 	HeaderMessage        = "rm-message"
 	HeaderStack          = "rm-stack"

@@ -109,8 +109,11 @@ type Task struct {
 	OnePhase bool
 	// Tokens are those of the named locks that the run holds, and of the routing
 	// key's lease where the workflow is serial.
-	Tokens  []Token
-	Payload []byte // JSON; nil if empty
+	Tokens []Token
+	// UndoesRun, of a compensation: what it undoes is a child run, so that
+	// there was no action at this service.
+	UndoesRun bool
+	Payload   []byte // JSON; nil if empty
 }
 
 // IdempotencyKey is the same on every attempt: run/step/phase/generation.

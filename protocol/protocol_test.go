@@ -127,10 +127,10 @@ func genPayload(t *rapid.T) []byte {
 var genTask = rapid.Custom(func(t *rapid.T) Task {
 	x := Task{
 		TaskID:   genTaskID(t),
-		Resent:   rapid.Bool().Draw(t, "resent"),
 		Progress: rapid.SampledFrom([][]byte{nil, []byte(`"half"`), []byte(`{"rows":100}`)}).Draw(t, "progress"),
 		OnePhase: rapid.Bool().Draw(t, "one phase"),
 		Tokens:   rapid.SampledFrom([][]Token{nil, {{"a", 1}}, {{"account/é 1", 7}, {"serial:w/k", 1 << 62}}}).Draw(t, "tokens"),
+		Resent:   rapid.Bool().Draw(t, "resent"), UndoesRun: rapid.Bool().Draw(t, "undoes a run"),
 		RunID:    genName.Draw(t, "run"),
 		Workflow: genName.Draw(t, "workflow"), StepName: genName.Draw(t, "step"),
 		Service: genName.Draw(t, "service"), Type: genName.Draw(t, "type"), RoutingKey: genKey.Draw(t, "key"),

@@ -33,6 +33,9 @@ func EncodeTask(queue string, t *Task) broker.Message {
 	if t.OnePhase {
 		h[HeaderOnePhase] = true
 	}
+	if t.UndoesRun {
+		h[HeaderUndoesRun] = true
+	}
 	putTrace(h, t.Trace)
 	return broker.Message{
 		Key:           queue,
@@ -170,6 +173,7 @@ func decodeTask(m *broker.Message) (t Task, durable uint64, err error) {
 	}
 	t.Tokens = tokens
 	t.Progress = cleanProgress([]byte(f.raw(HeaderProgress)))
+	t.UndoesRun = f.bool(HeaderUndoesRun)
 	durable = uint64(f.intOr(HeaderDurable, 0, 0, maxNumber))
 	t.Payload = f.payload(m)
 	return t, durable, f.err

@@ -342,8 +342,8 @@ func (c *cursor) payload() []byte {
 }
 
 func (c *cursor) task(t *Task, h *head) {
-	flags := c.flags(flagKeyIsRun | flagResent | flagProgress | flagOnePhase | flagTokens)
-	t.Resent, t.OnePhase = flags&flagResent != 0, flags&flagOnePhase != 0
+	flags := c.flags(flagKeyIsRun | flagResent | flagProgress | flagOnePhase | flagTokens | flagUndoesRun)
+	t.Resent, t.OnePhase, t.UndoesRun = flags&flagResent != 0, flags&flagOnePhase != 0, flags&flagUndoesRun != 0
 	c.taskID(&t.TaskID)
 	t.Shard = uint32(c.uvarint("shard", 0, MaxShards-1))
 	t.Epoch = c.uvarint("epoch", 0, maxNumber)

@@ -65,6 +65,8 @@ type Run struct {
 	InputHash  [16]byte
 	Tags       map[string]string // nil is none
 	RetryOf    string            // id of the run that this one retries; or empty
+	Parent     string            // id of the run of which this one is a child; or empty
+	ParentStep string            // and the step of it that this run is
 	Created    time.Time         // ms precision, as are all times here
 	Updated    time.Time         // of the last change of this row
 	Ended      time.Time         // zero until final
@@ -134,6 +136,7 @@ type Filter struct {
 	TagValue   string // counts only with TagName; empty is any value
 	IDPrefix   string
 	FailedStep string
+	Parent     string    // children of this run
 	Since      time.Time // Created at or after
 	Until      time.Time // Created before
 	Limit      int       // 1 to 1,000, and more is 1,000; 0 is 50

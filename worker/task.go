@@ -37,6 +37,9 @@ type TaskInfo struct {
 	Progress json.RawMessage
 	// Tokens are the fencing tokens of the task: see [TaskInfo.Token].
 	Tokens []protocol.Token
+	// UndoesRun, of a compensation: what it undoes is a child run, not an
+	// action of this service.
+	UndoesRun bool
 }
 
 // Token is the task's fencing token of that name, a named lock that its run
@@ -134,7 +137,7 @@ func (t *task) info() TaskInfo {
 		Phase: m.Phase, OnePhase: m.OnePhase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
 		RoutingKey: m.RoutingKey, Shard: m.Shard, Epoch: m.Epoch, Worker: t.worker,
 		Deadline: deadline, NotAfter: m.NotAfter, Trace: m.Trace,
-		Progress: m.Progress, Tokens: m.Tokens,
+		Progress: m.Progress, Tokens: m.Tokens, UndoesRun: m.UndoesRun,
 	}
 }
 

@@ -240,7 +240,8 @@ func (w *writer) create(r *store.Run) error {
 	}
 	w.deltas[countKey{workflow, int64(r.Status)}]++
 	return w.runs.add(w.fresh[r.Ref], r.Ref, r.ID, workflow, int64(r.Status), r.Waived, key, r.InputHash[:], tags,
-		text(r.RetryOf), created, r.Updated.UnixMilli(), moment(r.Ended), moment(r.Wake), text(r.FailedStep), text(r.Error))
+		text(r.RetryOf), created, r.Updated.UnixMilli(), moment(r.Ended), moment(r.Wake), text(r.FailedStep), text(r.Error),
+		text(r.Parent), text(r.ParentStep))
 }
 
 // flush inserts what has gathered.

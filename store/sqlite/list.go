@@ -165,6 +165,11 @@ func (s *Store) streams(ctx context.Context, tx *sqlx.Tx, f store.Filter) ([]str
 			t.and("t.value = ?", f.TagValue)
 		}
 		out = []stream{t}
+	case f.Parent != "":
+		rest.Parent = ""
+		t := one("runs r INDEXED BY runs_parent")
+		t.and("r.parent = ?", f.Parent)
+		out = []stream{t}
 	case f.FailedStep != "":
 		rest.FailedStep = ""
 		t := one("runs r INDEXED BY runs_failed")
@@ -220,6 +225,9 @@ func (s *Store) restrict(t *stream, f store.Filter) {
 	}
 	if f.FailedStep != "" {
 		t.and("r.failed_step = ?", f.FailedStep)
+	}
+	if f.Parent != "" {
+		t.and("r.parent = ?", f.Parent)
 	}
 	if f.TagName != "" {
 		condition, args := "t.name = ?", []any{f.TagName}

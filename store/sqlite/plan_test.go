@@ -29,6 +29,7 @@ func TestQueriesAreAnsweredInTheOrderOfAnIndex(t *testing.T) {
 		{name: "times", f: store.Filter{Since: time.Unix(1, 0), Until: time.Unix(2, 0)}, index: "COVERING INDEX runs_status"},
 		{name: "key", f: store.Filter{Key: "k", Workflow: "order", Statuses: running}, index: "runs_key"},
 		{name: "failed step", f: store.Filter{FailedStep: "pay", Workflow: "order"}, index: "runs_failed"},
+		{name: "parent", f: store.Filter{Parent: "p", Workflow: "order"}, index: "runs_parent"},
 		{name: "tag", f: store.Filter{TagName: "t", TagValue: "1"}, index: "PRIMARY KEY"},
 		{name: "id prefix of few", f: store.Filter{IDPrefix: "0"}, index: "runs_id", sorts: true},
 		{name: "tag of any value", f: store.Filter{TagName: "t"}, index: "PRIMARY KEY", sorts: true},

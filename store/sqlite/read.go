@@ -36,7 +36,8 @@ func openReaders(ctx context.Context, path string, conns int) (*sqlx.DB, error) 
 const runColumns = `r.ref, r.id, r.workflow, r.status, r.waived, coalesce(r.key, r.id) AS key, r.input_hash,
 	coalesce(r.tags, '') AS tags, coalesce(r.retry_of, '') AS retry_of, r.created, r.updated,
 	coalesce(r.ended, 0) AS ended, coalesce(r.wake, 0) AS wake, r.ended IS NOT NULL AS has_ended,
-	r.wake IS NOT NULL AS has_wake, coalesce(r.failed_step, '') AS failed_step, coalesce(r.error, '') AS error`
+	r.wake IS NOT NULL AS has_wake, coalesce(r.failed_step, '') AS failed_step, coalesce(r.error, '') AS error,
+	coalesce(r.parent, '') AS parent, coalesce(r.parent_step, '') AS parent_step`
 
 func (s *Store) scanRun(rows *sqlx.Rows) (store.Run, error) {
 	var (
@@ -48,7 +49,8 @@ func (s *Store) scanRun(rows *sqlx.Rows) (store.Run, error) {
 		hasEnded, hasWake             bool
 	)
 	err := rows.Scan(&r.Ref, &r.ID, &workflow, &r.Status, &r.Waived, &r.Key, &hash, &tags, &r.RetryOf,
-		&created, &updated, &ended, &wake, &hasEnded, &hasWake, &r.FailedStep, &r.Error)
+		&created, &updated, &ended, &wake, &hasEnded, &hasWake, &r.FailedStep, &r.Error,
+		&r.Parent, &r.ParentStep)
 	if err != nil {
 		return store.Run{}, err
 	}

@@ -121,7 +121,7 @@ func (w *writer) prepare() error {
 		tail    string
 	}{
 		{&w.runs, `INSERT OR ROLLBACK INTO runs (run, ref, id, workflow, status, waived, key, input_hash, tags, retry_of,
-			created, updated, ended, wake, failed_step, error)`, 16, ""},
+			created, updated, ended, wake, failed_step, error, parent, parent_step)`, 18, ""},
 		{&w.tags, "INSERT OR ROLLBACK INTO tags (name, value, created, ref)", 4, ""},
 		{&w.records, "INSERT OR ROLLBACK INTO history (run, seq, data)", 3, ""},
 		{&w.counts, "INSERT INTO counts (workflow, status, n)", 3,

@@ -193,6 +193,7 @@ func roundTrip(b *rig) {
 		func(r *store.Run) { r.Workflow, r.Version = pay, payV1 },
 		func(r *store.Run) { r.Status, r.Ended, r.Updated = store.StatusCommitted, at(123), at(124) },
 		func(r *store.Run) { r.Waived, r.Wake, r.RetryOf = true, at(86_400_001), "the one before" },
+		func(r *store.Run) { r.Parent, r.ParentStep = "mother", "settle" },
 		func(r *store.Run) { r.Tags = map[string]string{"a": "", "": "b", "<\"é\n": "' \\ &"} },
 		func(r *store.Run) { r.InputHash = [16]byte{15: 255} },
 		func(r *store.Run) { r.FailedStep, r.Error = "pay", strings.Repeat("E: it's \"broken\"\n", 200) },

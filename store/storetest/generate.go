@@ -118,6 +118,9 @@ func (g *generator) run(shard uint32) store.Run {
 		r.FailedStep, r.Error = pick(g.choose, "pay", "ship"), "E"
 	}
 	if g.choose(3) == 0 {
+		r.Parent, r.ParentStep = pick(g.choose, "a1", "ab2"), "settle"
+	}
+	if g.choose(3) == 0 {
 		r.Wake = at(g.ms + g.choose(5))
 	}
 	if r.Status.Final() {
@@ -184,6 +187,9 @@ func (g *generator) filter() store.Filter {
 	}
 	if maybe() {
 		f.FailedStep = pick(g.choose, "pay", "ship")
+	}
+	if maybe() {
+		f.Parent = pick(g.choose, "a1", "ab2", "b3")
 	}
 	if maybe() {
 		f.Since = at(g.choose(g.ms + 2))

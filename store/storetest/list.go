@@ -58,12 +58,13 @@ func filters(b *rig) {
 	})
 	r3 := b.run(2, "ord%3", 3, func(r *store.Run) {
 		r.Workflow, r.Version, r.Key, r.Tags = pay, payV1, "alice", map[string]string{"region": "us"}
+		r.Parent, r.ParentStep = "ord-1", "settle"
 	})
 	r4 := b.run(3, "alice", 4, func(r *store.Run) { // its id is the others' key
 		r.Status, r.Ended, r.FailedStep = store.StatusCompensated, at(9), "deliver"
 		r.Tags = map[string]string{"region": "eu"}
 	})
-	r5 := b.run(0, "ord_5", 5, func(r *store.Run) { r.Key, r.FailedStep = "", "pay" })
+	r5 := b.run(0, "ord_5", 5, func(r *store.Run) { r.Key, r.FailedStep, r.Parent, r.ParentStep = "", "pay", "ord-1", "check" })
 	b.create(r1, r2, r3, r4, r5)
 	for _, tt := range []struct {
 		name string
@@ -93,6 +94,10 @@ func filters(b *rig) {
 		{"id prefix and tag", store.Filter{IDPrefix: "ord-", TagName: "region", TagValue: "eu"}, []store.Run{r2}},
 		{"failed step", store.Filter{FailedStep: "pay"}, []store.Run{r5, r2}},
 		{"failed step and status", store.Filter{FailedStep: "pay", Statuses: []store.Status{store.StatusStalled}}, []store.Run{r2}},
+		{"parent", store.Filter{Parent: "ord-1"}, []store.Run{r5, r3}},
+		{"parent and key", store.Filter{Parent: "ord-1", Key: "alice"}, []store.Run{r3}},
+		{"parent and failed step", store.Filter{Parent: "ord-1", FailedStep: "pay"}, []store.Run{r5}},
+		{"parent without children", store.Filter{Parent: "ord-2"}, nil},
 		{"since", store.Filter{Since: at(3)}, []store.Run{r5, r4, r3}},
 		{"since a fraction later", store.Filter{Since: at(3).Add(1)}, []store.Run{r5, r4}},
 		{"until", store.Filter{Until: at(3)}, []store.Run{r2, r1}},

@@ -332,6 +332,7 @@ func matches(f store.Filter, r store.Run) bool {
 		(f.TagName == "" || tagged && (f.TagValue == "" || f.TagValue == value)) &&
 		strings.HasPrefix(r.ID, f.IDPrefix) &&
 		(f.FailedStep == "" || f.FailedStep == r.FailedStep) &&
+		(f.Parent == "" || f.Parent == r.Parent) &&
 		(f.Since.IsZero() || !r.Created.Before(f.Since)) &&
 		(f.Until.IsZero() || r.Created.Before(f.Until))
 }

@@ -28,6 +28,7 @@ var openTests = []test{
 	{"everything is there after closing and opening", func(b *rig) {
 		r := b.run(1, "a", 5, func(r *store.Run) {
 			r.Key, r.Tags, r.RetryOf = "k", map[string]string{"x": "1", "y": ""}, "before"
+			r.Parent, r.ParentStep = "mother", "settle"
 			r.Waived, r.Wake, r.FailedStep, r.Error = true, at(77), "pay", "E: no"
 		})
 		b.create(r, b.run(2, "b", 6))

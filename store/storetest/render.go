@@ -62,9 +62,9 @@ func renderRun(r store.Run) string {
 	} else {
 		tags.WriteString("nil")
 	}
-	return fmt.Sprintf("run %d/%d id=%q flow=%s@%s status=%d waived=%v key=%q hash=%x tags=%s retryof=%q created=%s updated=%s ended=%s wake=%s failed=%q error=%q",
+	return fmt.Sprintf("run %d/%d id=%q flow=%s@%s status=%d waived=%v key=%q hash=%x tags=%s retryof=%q parent=%q/%q created=%s updated=%s ended=%s wake=%s failed=%q error=%q",
 		r.Shard, r.Ref-store.RefBase(r.Shard), r.ID, r.Workflow, r.Version, r.Status, r.Waived, r.Key, r.InputHash,
-		tags.String(), r.RetryOf, stamp(r.Created), stamp(r.Updated), stamp(r.Ended), stamp(r.Wake), r.FailedStep, r.Error)
+		tags.String(), r.RetryOf, r.Parent, r.ParentStep, stamp(r.Created), stamp(r.Updated), stamp(r.Ended), stamp(r.Wake), r.FailedStep, r.Error)
 }
 
 func renderRecord(r store.Record) string {

@@ -149,7 +149,7 @@ func (a *attempt) complete(ctx context.Context, state string, result []byte) err
 // nothingToUndo tells of a compensation or an abort whether what it undoes has
 // had no effect; then it is blocked from now on.
 func (a *attempt) nothingToUndo(ctx context.Context) (bool, error) {
-	p := undoes(a.info.Phase)
+	p := undoes(&a.info)
 	if p == 0 {
 		return false, nil
 	}

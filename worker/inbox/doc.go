@@ -13,7 +13,8 @@
 //   - A compensation whose action has left no row is a null compensation: it
 //     does nothing, succeeds, and writes the action's row as blocked, so that
 //     the action, should it arrive later, fails finally with code "suspended".
-//     The same holds for an abort and its prepare.
+//     The same holds for an abort and its prepare. The compensation of a child
+//     run had no action here, and always runs.
 //   - A participant's [worker.ErrReadOnly] is stored too: its prepare, delivered
 //     again, votes the same, and its abort does nothing.
 //   - A task whose fencing token (of a named lock, or of a serial workflow's key)

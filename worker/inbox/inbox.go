@@ -153,9 +153,12 @@ func pause(ctx context.Context, try int) bool {
 }
 
 // undoes names the phase that a phase undoes; 0 if it undoes none.
-func undoes(p protocol.Phase) protocol.Phase {
-	switch p {
+func undoes(info *worker.TaskInfo) protocol.Phase {
+	switch info.Phase {
 	case protocol.PhaseCompensate:
+		if info.UndoesRun {
+			return 0 // there was no action here
+		}
 		return protocol.PhaseAction
 	case protocol.PhaseAbort:
 		return protocol.PhasePrepare

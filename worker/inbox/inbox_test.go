@@ -165,6 +165,22 @@ func TestACompensationUndoesWhatTookEffect(t *testing.T) {
 	})
 }
 
+func TestTheCompensationOfAChildRunHadNoActionHere(t *testing.T) {
+	onEach(t, inbox.Options{}, func(t *testing.T, b bench) {
+		ctx := worker.WithTask(t.Context(), worker.TaskInfo{
+			RunID: "r", Step: "pay", Phase: protocol.PhaseCompensate, Generation: 1, Attempt: 1, UndoesRun: true,
+		})
+		for range 2 {
+			if _, err := b.box.Do(ctx, b.apply); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := b.effects(t, "r", protocol.PhaseCompensate); n != 1 {
+			t.Errorf("it took effect %d times, not once", n)
+		}
+	})
+}
+
 func TestAFailureLeavesNoRow(t *testing.T) {
 	boom := errors.New("boom")
 	cases := map[string]struct {

@@ -143,7 +143,7 @@ func (b *Redis) Do(ctx context.Context, e Effect) ([]byte, error) {
 func (b *Redis) evaluation(info *worker.TaskInfo, e Effect) []any {
 	own := b.opts.Prefix + key(info, info.Phase)
 	undone, undoing := own, "0"
-	if p := undoes(info.Phase); p != 0 {
+	if p := undoes(info); p != 0 {
 		undone, undoing = b.opts.Prefix+key(info, p), "1"
 	}
 	tokens := inOrder(info.Tokens)
