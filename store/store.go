@@ -20,8 +20,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrStaleEpoch: the shard has a newer owner; nothing of the part was written.
 	ErrStaleEpoch = errors.New("stale epoch")
-	// ErrDuplicate: a run with this id, or a record with this number, exists;
-	// nothing of the part was written.
+	// ErrDuplicate: a run or a tombstone with this id, or a record with this
+	// number, exists; nothing of the part was written.
 	ErrDuplicate = errors.New("duplicate")
 	// ErrLocked: another process has the store open.
 	ErrLocked = errors.New("store is in use by another process")
@@ -100,6 +100,16 @@ type Record struct {
 	DropFrom uint64
 }
 
+// Tombstone takes the place of a run that is not there, so that its id can
+// never again be that of a run, and tells how it counts as ended. A run that
+// nobody had heard of when its decision was asked for gets one, as aborted.
+type Tombstone struct {
+	ID     string
+	Shard  uint32
+	Status Status    // final
+	Buried time.Time // ms precision
+}
+
 // Part is what one shard commits.
 type Part struct {
 	Shard  uint32
@@ -108,6 +118,7 @@ type Part struct {
 	Append []Record
 	Update []Update
 	Locks  []Lock
+	Bury   []Tombstone
 }
 
 // Lock is the row of a named lock: its queue, in an encoding that the store does
@@ -116,6 +127,11 @@ type Part struct {
 type Lock struct {
 	Name string
 	Data []byte // empty: the row is removed
+}
+
+// Rows is the number of rows that a part writes.
+func (p *Part) Rows() int {
+	return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) + len(p.Bury)
 }
 
 // WorkflowInfo describes one registered version of a workflow.
@@ -178,8 +194,9 @@ type Store interface {
 	// goes before Append, and Append before Update. A part with a run of a
 	// workflow version that is not registered, or with a record of a run that
 	// does not exist, is left out with ErrNotFound; an update of a run that
-	// does not exist changes nothing. Of two parts in conflict with each
-	// other, the first is written. Of several rows of one lock the last counts.
+	// does not exist changes nothing. An id is that of one run or of one
+	// tombstone. Of two parts in conflict with each other, the first is
+	// written. Of several rows of one lock the last counts.
 	Commit(parts []Part) (errs []error, err error)
 
 	// Run returns the row of a run by its id: ErrNotFound.
@@ -188,6 +205,8 @@ type Store interface {
 	RunByRef(ctx context.Context, ref int64) (Run, error)
 	// Lookup returns the rows of those ids that exist, in any order.
 	Lookup(ctx context.Context, ids []string) ([]Run, error)
+	// Tombstones returns those of the ids that have one, in any order.
+	Tombstones(ctx context.Context, ids []string) ([]Tombstone, error)
 	// History returns a run's records in order.
 	History(ctx context.Context, ref int64) ([]Record, error)
 	// Load returns rows and histories of many runs at once; absent ones are

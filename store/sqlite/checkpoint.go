@@ -38,7 +38,7 @@ func startCheckpointer(s *Store, tune tuning) (*checkpointer, error) {
 // it is long. The caller holds Store.mu.
 func (k *checkpointer) committed(parts []store.Part) {
 	for i := range parts {
-		k.rows += size(&parts[i])
+		k.rows += parts[i].Rows()
 	}
 	if k.rows < k.tune.lookEvery {
 		return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -36,7 +37,9 @@ func (s *Store) Commit(parts []store.Part) ([]error, error) {
 // first takes all for good and, when a row turns out to exist, begins again
 // and looks before it writes.
 func (w *writer) commit(parts []store.Part) (errs []error, err error) {
-	errs, err = w.try(parts, false)
+	// What is buried and what is created must be compared with each other.
+	look := slices.ContainsFunc(parts, func(p store.Part) bool { return len(p.Bury) > 0 })
+	errs, err = w.try(parts, look)
 	if errors.Is(err, errLook) || isConflict(err) {
 		if err := w.abandon(); err != nil {
 			return nil, err
@@ -129,6 +132,9 @@ func (w *writer) refuse(p *store.Part, look bool) (refused, err error) {
 			return refused, err
 		}
 	}
+	if refused, err := w.resurrection(p); refused != nil || err != nil {
+		return refused, err
+	}
 	for i := range p.Create {
 		w.fresh[p.Create[i].Ref] = w.next
 		w.next++
@@ -189,6 +195,34 @@ func (w *writer) duplicate(p *store.Part) (refused, err error) {
 		}
 		seen[n] = true
 	}
+	for i := range p.Bury {
+		id := p.Bury[i].ID
+		have, err := w.exists(w.hasID, id)
+		if err != nil {
+			return nil, fmt.Errorf("looking for an id: %w", err)
+		}
+		if have || ids[id] {
+			return fmt.Errorf("tombstone %s: %w", id, store.ErrDuplicate), nil
+		}
+		ids[id] = true
+	}
+	return nil, nil
+}
+
+// resurrection tells whether a part creates a run whose id has a tombstone.
+func (w *writer) resurrection(p *store.Part) (refused, err error) {
+	if !w.buried.Load() {
+		return nil, nil
+	}
+	for i := range p.Create {
+		have, err := w.exists(w.hasTombstone, p.Create[i].ID)
+		if err != nil {
+			return nil, fmt.Errorf("looking for a tombstone: %w", err)
+		}
+		if have {
+			return fmt.Errorf("run %s has a tombstone: %w", p.Create[i].ID, store.ErrDuplicate), nil
+		}
+	}
 	return nil, nil
 }
 
@@ -198,6 +232,15 @@ func (w *writer) part(p *store.Part) error {
 		if err := w.create(&p.Create[i]); err != nil {
 			return fmt.Errorf("inserting runs: %w", err)
 		}
+	}
+	for i := range p.Bury {
+		b := &p.Bury[i]
+		w.args = w.args[:0]
+		w.args.add(b.ID, int64(b.Shard), int64(b.Status), b.Buried.UnixMilli())
+		if err := w.bury.exec(w.args); err != nil {
+			return fmt.Errorf("inserting a tombstone: %w", err)
+		}
+		w.buried.Store(true)
 	}
 	for i := range p.Append {
 		r := &p.Append[i]

@@ -64,10 +64,7 @@ func (m *metrics) commit(took time.Duration, parts []store.Part, errs []error) {
 			m.refused.Inc()
 			continue
 		}
-		rows += size(&parts[i])
+		rows += parts[i].Rows()
 	}
 	m.rows.Add(float64(rows))
 }
-
-// size is the number of rows that a part writes.
-func size(p *store.Part) int { return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) }

@@ -64,8 +64,13 @@ func TestOpenMakesOrMigratesTheSchema(t *testing.T) {
 	fresh := filepath.Join(t.TempDir(), "fresh.db")
 	made(t, fresh)
 	for name, prepare := range map[string]func(path string) error{
-		"an empty file":              func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"a start that ended early":   func(path string) error { edit(t, path, "PRAGMA application_id = 0x524d5354"); return nil },
+		"an empty file":            func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a start that ended early": func(path string) error { edit(t, path, "PRAGMA application_id = 0x524d5354"); return nil },
+		"the version before tombstones": func(path string) error {
+			made(t, path)
+			edit(t, path, "DROP TABLE tombstones", "DELETE FROM schema_versions WHERE version_id = 3")
+			return nil
+		},
 		"a name that has to be read": func(string) error { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"maps"
+	"sync/atomic"
 )
 
 // writer is the one connection that writes, with its prepared statements.
@@ -15,7 +16,12 @@ type writer struct {
 	hasRun, hasRecord, number        *stmt
 	updateRun, runStatus, dropRecord *stmt
 	putLock, dropLock                *stmt
+	hasTombstone, hasID, bury        *stmt
 	runs, tags, records, counts      *inserter
+
+	// buried is false as long as there has never been a tombstone. It is also
+	// read beside the writer.
+	buried atomic.Bool
 
 	// numbers are those (in the column run) of runs by ref: of runs that have
 	// been written and not ended, as far as they are remembered.
@@ -61,6 +67,11 @@ func newWriter(path string, more []string) (*writer, error) {
 	if err == nil {
 		w.next, err = value[int64](c, "SELECT coalesce(max(run), 0) + 1 FROM runs")
 	}
+	if err == nil {
+		var some int64
+		some, err = value[int64](c, "SELECT EXISTS (SELECT 1 FROM tombstones)")
+		w.buried.Store(some != 0)
+	}
 	if err != nil {
 		c.close()
 		return nil, err
@@ -103,6 +114,9 @@ func (w *writer) prepare() error {
 		{&w.runStatus, "SELECT workflow, status FROM runs WHERE run = ?"},
 		{&w.updateRun, `UPDATE runs SET status = ?, waived = ?, updated = ?, ended = ?, wake = ?,
 			failed_step = ?, error = ? WHERE run = ?`},
+		{&w.hasTombstone, "SELECT 1 FROM tombstones WHERE id = ?"},
+		{&w.hasID, "SELECT 1 FROM runs WHERE id = ?1 UNION ALL SELECT 1 FROM tombstones WHERE id = ?1 LIMIT 1"},
+		{&w.bury, "INSERT OR ROLLBACK INTO tombstones (id, shard, status, buried) VALUES (?, ?, ?, ?)"},
 		{&w.dropRecord, "DELETE FROM history WHERE run = ? AND seq >= ? AND seq < ?"},
 		{&w.putLock, "INSERT INTO locks (shard, name, data) VALUES (?, ?, ?) ON CONFLICT (shard, name) DO UPDATE SET data = excluded.data"},
 		{&w.dropLock, "DELETE FROM locks WHERE shard = ? AND name = ?"},

@@ -25,6 +25,7 @@ type generator struct {
 	runs   []int64          // refs of runs made, whether written or not
 	seqs   map[int64]uint64 // highest number of a record by run
 	ids    int              // ids made
+	tombs  int              // ids of tombstones made
 	faulty bool             // also makes parts that must fail
 	ms     int              // of the latest time used
 }
@@ -78,7 +79,33 @@ func (g *generator) part(shard uint32) store.Part {
 		}
 		p.Locks = append(p.Locks, l)
 	}
+	if g.tombs < len(generatedTombstones) && g.choose.sometimes(4) {
+		p.Bury = append(p.Bury, g.tombstone(shard))
+	}
 	return p
+}
+
+// generatedTombstones are the ids that a generator's tombstones may have.
+var generatedTombstones = func() (ids []string) {
+	for i := range 200 {
+		ids = append(ids, fmt.Sprintf("t%d", i+1))
+	}
+	return ids
+}()
+
+func (g *generator) tombstone(shard uint32) store.Tombstone {
+	t := store.Tombstone{
+		Shard: shard, Status: pick(g.choose, store.StatusAborted, store.StatusAborted, store.StatusCommitted), Buried: at(g.ms),
+	}
+	t.ID = generatedTombstones[g.tombs%len(generatedTombstones)]
+	g.tombs++
+	switch {
+	case g.faulty && g.ids > 0 && g.choose.sometimes(10):
+		t.ID = fmt.Sprintf("a%d", 1+g.choose(g.ids)) // of a run
+	case g.faulty && g.choose.sometimes(10):
+		t.ID = generatedTombstones[g.choose(g.tombs)]
+	}
+	return t
 }
 
 // known picks a run of a shard.
@@ -128,6 +155,9 @@ func (g *generator) run(shard uint32) store.Run {
 	}
 	if g.faulty && g.choose.sometimes(20) {
 		r.ID = fmt.Sprintf("a%d", 1+g.choose(g.ids))
+	}
+	if g.faulty && g.tombs > 0 && g.choose.sometimes(20) {
+		r.ID = generatedTombstones[g.choose(g.tombs)]
 	}
 	if g.faulty && g.choose.sometimes(20) {
 		r.Version = "unheard of"

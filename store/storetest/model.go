@@ -24,6 +24,7 @@ type Model struct {
 	runs      map[int64]store.Run
 	ids       map[string]int64
 	history   map[int64]map[uint64]store.Record
+	tombs     map[string]store.Tombstone
 	workflows []modelWorkflow // in order of registration
 	notes     map[string][]byte
 	locks     map[uint32]map[string][]byte // by shard
@@ -39,7 +40,7 @@ var _ store.Store = (*Model)(nil)
 // NewModel makes an empty model.
 func NewModel(shards uint32) *Model {
 	return &Model{shards: shards, epochs: map[uint32]uint64{}, runs: map[int64]store.Run{},
-		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{},
+		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{}, tombs: map[string]store.Tombstone{},
 		locks: map[uint32]map[string][]byte{}}
 }
 
@@ -110,10 +111,19 @@ func (m *Model) refuse(p store.Part) error {
 	for _, r := range p.Create {
 		_, haveID := m.ids[r.ID]
 		_, haveRef := m.runs[r.Ref]
-		if haveID || haveRef || ids[r.ID] || refs[r.Ref] {
+		_, buried := m.tombs[r.ID]
+		if haveID || haveRef || buried || ids[r.ID] || refs[r.Ref] {
 			return store.ErrDuplicate
 		}
 		ids[r.ID], refs[r.Ref] = true, true
+	}
+	for _, b := range p.Bury {
+		_, haveID := m.ids[b.ID]
+		_, buried := m.tombs[b.ID]
+		if haveID || buried || ids[b.ID] {
+			return store.ErrDuplicate
+		}
+		ids[b.ID] = true
 	}
 	for _, r := range p.Append {
 		n := [2]uint64{uint64(r.Ref), r.Seq}
@@ -170,6 +180,9 @@ func (m *Model) apply(p store.Part) {
 			m.locks[p.Shard][l.Name] = slices.Clone(l.Data)
 		}
 	}
+	for _, b := range p.Bury {
+		m.tombs[b.ID] = b
+	}
 }
 
 // Run implements [store.Store].
@@ -199,6 +212,19 @@ func (m *Model) Lookup(_ context.Context, ids []string) ([]store.Run, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.sorted(func(r store.Run) bool { return slices.Contains(ids, r.ID) }), nil
+}
+
+// Tombstones implements [store.Store].
+func (m *Model) Tombstones(_ context.Context, ids []string) ([]store.Tombstone, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.Tombstone
+	for _, id := range slices.Sorted(maps.Keys(m.tombs)) {
+		if slices.Contains(ids, id) {
+			out = append(out, m.tombs[id])
+		}
+	}
+	return out, nil
 }
 
 // sorted returns the runs that match, in order of their numbers.

@@ -35,6 +35,11 @@ func render(v any) string {
 		return renderWorkflow(v)
 	case []store.WorkflowInfo:
 		return lines(v, renderWorkflow)
+	case []store.Tombstone:
+		v = slices.SortedFunc(slices.Values(v), func(a, b store.Tombstone) int { return strings.Compare(a.ID, b.ID) })
+		return lines(v, func(t store.Tombstone) string {
+			return fmt.Sprintf("tombstone %q shard=%d status=%d buried=%s", t.ID, t.Shard, t.Status, stamp(t.Buried))
+		})
 	case store.Counts:
 		return renderCounts(v)
 	case time.Time:
@@ -147,6 +152,7 @@ func dump(ctx context.Context, s store.Store) (string, error) {
 	}
 	add(s.Load(ctx, refs))
 	add(s.Counts(ctx))
+	add(s.Tombstones(ctx, generatedTombstones))
 	add(s.Workflows(ctx))
 	for shard := range s.Shards() {
 		add(s.Due(ctx, shard, at(1<<30), 1<<20))

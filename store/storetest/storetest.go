@@ -45,6 +45,7 @@ func Run(t *testing.T, h Harness) {
 		{"open", openTests},
 		{"commit", commitTests},
 		{"recovery", recoveryTests},
+		{"tombstones", tombstoneTests},
 		{"list", listTests},
 		{"workflow", workflowTests},
 	} {
