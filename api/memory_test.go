@@ -189,6 +189,19 @@ func (m *memory) Signal(_ context.Context, id, name string, s rest.Signal) (rest
 	return rest.Signalled{ID: s.ID, Received: s.ID != "again", Run: r.Run}, nil
 }
 
+func (m *memory) Decision(_ context.Context, id string) (rest.Decision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.find(id)
+	switch {
+	case err != nil:
+		return rest.Decision{ID: id, Decision: "aborted"}, nil //nolint:nilerr // presumed
+	case r.Workflow == "flow":
+		return rest.Decision{}, &engine.Error{Kind: engine.KindConflict, Code: "no_decision", Message: "the run is a saga"}
+	}
+	return rest.Decision{ID: id, Decision: cmp.Or(r.Decision, "undecided")}, nil
+}
+
 func (m *memory) settle(id string, s rest.Settle) (rest.Run, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

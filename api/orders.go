@@ -38,6 +38,16 @@ func (h *Handler) routeOrders() {
 		return &runOutput{run}, nil
 	})
 	h.routeSignal()
+	huma.Register(h.huma, h.operation("decideRun", http.MethodPost, "/api/v1/runs/{id}/decision", "runs", "Ask what was decided",
+		"For participants that are in doubt. Of a run that there is not, the answer is aborted, and it is durable: a run of this id can then not be started any more.",
+		409, 422, 503),
+		func(ctx context.Context, in *runPath) (*decisionOutput, error) {
+			d, err := h.svc.Decision(ctx, string(in.ID))
+			if err != nil {
+				return nil, h.problemOf(ctx, err, ofRun)
+			}
+			return &decisionOutput{d}, nil
+		})
 	h.routeOrder("retry", "Try a stalled step again, or start an ended run anew",
 		"An ended run is never reopened: retrying it starts a new, linked run, which is what is returned.", h.svc.Retry)
 	h.routeOrder("skip", "Leave a stalled step undone",

@@ -63,6 +63,7 @@ type runOutput struct{ Body rest.Run }
 type detailOutput struct{ Body rest.RunDetail }
 type pageOutput struct{ Body rest.RunPage }
 type eventsOutput struct{ Body rest.EventList }
+type decisionOutput struct{ Body rest.Decision }
 
 type listInput struct {
 	Workflow   string    `query:"workflow" maxLength:"128" doc:"Name of a workflow."`

@@ -23,6 +23,10 @@ type Service interface {
 	Items(ctx context.Context, id, step string, f engine.ItemFilter) (rest.ItemPage, error)
 	// Wait returns the run as it is when it ended, stalled, or the timeout passed.
 	Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error)
+	// Decision tells what was decided of a run, once that is durable. Of a run
+	// that there is not, the answer is aborted, and no run of this id can be
+	// started after it.
+	Decision(ctx context.Context, id string) (rest.Decision, error)
 	Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run, error)
 	// Signal gives a run a signal of that name.
 	Signal(ctx context.Context, id, name string, s rest.Signal) (rest.Signalled, error)

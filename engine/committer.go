@@ -71,7 +71,7 @@ func (c *committer) run(ctx context.Context) error {
 			}
 			parts = parts[:0]
 			for i := range batch {
-				if p := &batch[i].part; rows(p) > 0 {
+				if p := &batch[i].part; p.Rows() > 0 {
 					parts = append(parts, *p)
 				}
 			}

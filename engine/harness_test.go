@@ -202,6 +202,13 @@ func (w *world) worker(name string, h handlers) (leave func()) {
 
 func (w *world) workerOn(b broker.Broker, name string, h handlers) (leave func()) {
 	w.t.Helper()
+	_, leave = w.sdk(b, name, h)
+	return leave
+}
+
+// sdk is workerOn with the worker itself.
+func (w *world) sdk(b broker.Broker, name string, h handlers) (sdk *worker.Worker, leave func()) {
+	w.t.Helper()
 	settle := 20 * time.Second
 	if b != w.broker { // to be killed
 		settle = time.Millisecond
@@ -234,7 +241,7 @@ func (w *world) workerOn(b broker.Broker, name string, h handlers) (leave func()
 		})
 	}
 	w.t.Cleanup(leave)
-	return leave
+	return sdk, leave
 }
 
 // ok is a handler that applies its effect to a ledger and answers with JSON.

@@ -38,6 +38,7 @@ type metrics struct {
 	conflicts      prometheus.Counter
 	unreadable     prometheus.Counter
 	rivals         prometheus.Counter
+	presumed       prometheus.Counter
 
 	all []prometheus.Collector
 }
@@ -95,11 +96,12 @@ func newMetrics(e *Engine) *metrics {
 		conflicts:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_worker_conflicts_total", Help: "Workers refused because another has their identity."}),
 		rivals:         prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_rivals_total", Help: "Other orchestrators heard that own the same shards under the same namespace."}),
 		unreadable:     prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_runs_unreadable_total", Help: "Runs found that cannot be folded, and are left alone."}),
+		presumed:       prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_presumed_aborts_total", Help: "Decisions asked for of runs that there are not, and answered with aborted."}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
 		m.lockWait, m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
-		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, gauges{e}}
+		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, m.presumed, gauges{e}}
 	return m
 }
 

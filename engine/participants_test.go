@@ -14,8 +14,9 @@ import (
 )
 
 // booking is a TCC of a flight and a hotel.
-func booking() *definitions.Workflow {
-	b := definitions.TCC("booking")
+func booking() *definitions.Workflow { return bookingOf(definitions.TCC("booking")) }
+
+func bookingOf(b *definitions.TransactionBuilder) *definitions.Workflow {
 	for _, name := range []string{"flight", "hotel"} {
 		b.Participant(name).Service("shop").Try(name + ".try").Confirm(name + ".confirm").Cancel(name + ".cancel").
 			Retry(definitions.RetryPolicy{Initial: time.Millisecond, MaxAttempts: 3}).

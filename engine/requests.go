@@ -142,6 +142,8 @@ func (e *Engine) carryOut(ctx context.Context, req *protocol.Request) error {
 	case protocol.RequestRegister:
 		_, err := e.RegisterWorkflow(ctx, req.Body)
 		return err
+	case protocol.RequestDecision:
+		return e.tellDecision(ctx, req)
 	}
 	return invalid("unknown_request", "type", "there is no request %q", req.Type)
 }

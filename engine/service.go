@@ -139,7 +139,7 @@ func (e *Engine) prepare(ctx context.Context, starts []rest.Start, done func(int
 		done(i, st, err)
 	}
 	orders := make([]*startOrder, 0, len(starts))
-	known, lookedUp, err := e.lookUp(ctx, starts)
+	known, buried, lookedUp, err := e.lookUp(ctx, starts)
 	if err != nil {
 		e.starting.Add(-n)
 		return nil, err
@@ -155,6 +155,10 @@ func (e *Engine) prepare(ctx context.Context, starts []rest.Start, done func(int
 			answered(i, st, err)
 			continue
 		}
+		if buried[o.id] {
+			answered(i, rest.Started{}, errBuried())
+			continue
+		}
 		o.lookedUp = lookedUp
 		o.reply = func(st rest.Started, err error) { answered(i, st, err) }
 		orders = append(orders, o)
@@ -166,27 +170,38 @@ func overloaded(code, message string) *Error {
 	return &Error{Kind: KindOverloaded, Code: code, Message: message, RetryAfter: time.Second}
 }
 
-// lookUp returns the runs that exist of those to be started.
-func (e *Engine) lookUp(ctx context.Context, starts []rest.Start) (map[string]*store.Run, time.Duration, error) {
+// lookUp returns the runs that exist of those to be started, and which of the
+// ids have a tombstone.
+func (e *Engine) lookUp(ctx context.Context, starts []rest.Start) (known map[string]*store.Run, buried map[string]bool, at time.Duration, err error) {
 	ids := make([]string, 0, len(starts))
 	for i := range starts {
 		if id := starts[i].ID; id != "" && len(id) <= MaxIDBytes {
 			ids = append(ids, id)
 		}
 	}
-	at := e.clock.since()
+	at = e.clock.since()
 	if len(ids) == 0 {
-		return nil, at, nil
+		return nil, nil, at, nil
 	}
 	rows, err := e.cfg.Store.Lookup(ctx, ids)
 	if err != nil {
-		return nil, 0, storeError("look up run", err)
+		return nil, nil, 0, storeError("look up run", err)
 	}
-	known := make(map[string]*store.Run, len(rows))
+	tombs, err := e.cfg.Store.Tombstones(ctx, ids)
+	if err != nil {
+		return nil, nil, 0, storeError("look for tombstones", err)
+	}
+	known = make(map[string]*store.Run, len(rows))
 	for i := range rows {
 		known[rows[i].ID] = &rows[i]
 	}
-	return known, at, nil
+	if len(tombs) > 0 {
+		buried = make(map[string]bool, len(tombs))
+	}
+	for i := range tombs {
+		buried[tombs[i].ID] = true
+	}
+	return known, buried, at, nil
 }
 
 // order checks one start.

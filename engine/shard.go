@@ -35,6 +35,8 @@ type message struct {
 	lock    *lockMessage           // about a named lock
 	fetch   *assignment            // dispatch a task of run ref that is not in memory
 	reply   func(store.Run, error) // after the input's events are durable; may be nil
+
+	decision *decisionOrder // what was decided of run ref, or of a run that there is not
 }
 
 // shard owns a part of all runs. One goroutine folds inputs into them.
@@ -142,14 +144,11 @@ func (s *shard) nextAlarm() time.Duration {
 	return time.Duration(max(wait, 0)) * time.Millisecond
 }
 
-// rows is the number of rows that a part writes.
-func rows(p *store.Part) int { return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) }
-
 // submit hands what was gathered to the committer.
 func (s *shard) submit() {
 	s.lockRows()
 	p := &s.part
-	if rows(p) == 0 && s.effects.empty() {
+	if p.Rows() == 0 && s.effects.empty() {
 		return
 	}
 	p.Shard, p.Epoch = s.id, s.epoch
@@ -200,6 +199,8 @@ func (s *shard) handle(m *message) error {
 	switch {
 	case m.start != nil:
 		return s.start(m.start)
+	case m.decision != nil:
+		return s.decide(m.decision)
 	case m.fetch != nil:
 		return s.fetch(m.ref, m.fetch)
 	case m.lock != nil:

@@ -28,7 +28,7 @@ type startOrder struct {
 	deadline time.Time
 	priority uint8
 	// fresh says that the id was made here, so that no other run can have it.
-	// Otherwise the store had no run of this id at lookedUp.
+	// Otherwise the store had no run and no tombstone of this id at lookedUp.
 	fresh    bool
 	lookedUp time.Duration
 	reply    func(rest.Started, error) // called once, when the answer is durable
@@ -51,11 +51,11 @@ func inputHash(workflow string, input []byte) (h [16]byte) {
 // decided here are remembered for at least as long.
 const lookupValid = time.Second
 
-// recentStarts remembers the ids that a shard started within the last
+// recentStarts remembers the ids that a shard started or buried within the last
 // second at least, and until they are durable, which closes the gap between a
 // caller's lookup in the store and the shard's decision.
 type recentStarts struct {
-	young, old map[string]int64 // id -> ref
+	young, old map[string]int64 // id -> ref, or buriedRef
 	turned     time.Duration
 	last       uint64 // submission that makes all of young durable
 	oldLast    uint64 // the same of old
@@ -64,6 +64,9 @@ type recentStarts struct {
 func newRecentStarts() recentStarts {
 	return recentStarts{young: map[string]int64{}, old: map[string]int64{}}
 }
+
+// buriedRef stands in recentStarts for an id that has a tombstone.
+const buriedRef = 0
 
 // add remembers a start that submission number makes durable; durable is the
 // last that is.
@@ -148,32 +151,53 @@ func (s *shard) start(o *startOrder) error {
 
 // alreadyStarted answers an order whose id is taken. Answers wait for the
 // commit under way, which may hold the run that they speak of.
-func (s *shard) alreadyStarted(o *startOrder) (known bool, err error) {
-	var row *store.Run
-	if ref, ok := s.recent.find(o.id); ok {
+func (s *shard) alreadyStarted(o *startOrder) (taken bool, err error) {
+	row, buried, err := s.known(o.id, o.lookedUp)
+	if err != nil || row == nil && buried == 0 {
+		return false, err
+	}
+	var answer rest.Started
+	refused := error(errBuried())
+	if row != nil {
+		answer, refused = repeated(row, o)
+	}
+	s.effects.replies = append(s.effects.replies, func() { o.reply(answer, refused) })
+	return true, nil
+}
+
+// known returns the run of an id if there is one, or else the status of its
+// tombstone; 0 if it has none either. The store had neither at lookedUp.
+func (s *shard) known(id string, lookedUp time.Duration) (row *store.Run, buried store.Status, err error) {
+	ref, ok := s.recent.find(id)
+	switch {
+	case ok && ref == buriedRef:
+		return nil, store.StatusAborted, nil
+	case ok:
 		r, err := s.resident(ref)
 		if err != nil {
-			return false, err
+			return nil, 0, err
 		}
 		if r == nil {
-			return false, fmt.Errorf("run %q was started here and is not there", o.id)
+			return nil, 0, fmt.Errorf("run %q was started here and is not there", id)
 		}
-		row = &r.row
-	} else if s.eng.clock.since()-o.lookedUp > lookupValid {
-		rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, []string{o.id}) })
-		if err != nil {
-			return false, err
-		}
-		if len(rows) > 0 {
-			row = &rows[0]
-		}
+		return &r.row, 0, nil
+	case s.eng.clock.since()-lookedUp <= lookupValid:
+		return nil, 0, nil
 	}
-	if row == nil {
-		return false, nil
+	rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, []string{id}) })
+	if err != nil {
+		return nil, 0, err
 	}
-	answer, err := repeated(row, o)
-	s.effects.replies = append(s.effects.replies, func() { o.reply(answer, err) })
-	return true, nil
+	if len(rows) > 0 {
+		return &rows[0], 0, nil
+	}
+	tombs, err := read(s, func(ctx context.Context) ([]store.Tombstone, error) {
+		return s.eng.cfg.Store.Tombstones(ctx, []string{id})
+	})
+	if err != nil || len(tombs) == 0 {
+		return nil, 0, err
+	}
+	return nil, tombs[0].Status, nil
 }
 
 // repeated answers a start whose id exists.

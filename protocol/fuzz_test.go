@@ -138,9 +138,10 @@ func FuzzDecodeJSON(f *testing.F) {
 func FuzzDecodeRequest(f *testing.F) {
 	f.Add("run.start", "", []byte(`{"workflow":"a"}`))
 	f.Add("run.cancel", "r", []byte(nil))
+	f.Add("run.decision", "r", []byte("{}"))
 	f.Fuzz(func(t *testing.T, typ, run string, body []byte) {
 		m := broker.Message{Type: string(KindRequest), Body: body,
-			Headers: map[string]any{HeaderVersion: int64(Version), HeaderRequest: typ, HeaderRun: run}}
+			Headers: map[string]any{HeaderVersion: int64(Version), HeaderRequest: typ, HeaderRun: run, HeaderReplyTo: run}}
 		r, err := DecodeRequest(&m)
 		if malformedOnly(t, err) {
 			return
@@ -149,6 +150,25 @@ func FuzzDecodeRequest(f *testing.F) {
 		got, err := DecodeRequest(&again)
 		if err != nil || !reflect.DeepEqual(got, r) {
 			t.Fatalf("%v\n got %+v\nwant %+v", err, got, r)
+		}
+	})
+}
+
+func FuzzDecodeAnswer(f *testing.F) {
+	f.Add("r", "committed", "", "", "o")
+	f.Add("r", "", "no_decision", "it is a saga", "o")
+	f.Fuzz(func(t *testing.T, run, decision, code, message, app string) {
+		m := broker.Message{Type: string(KindDecision), AppID: app, Headers: map[string]any{
+			HeaderVersion: int64(Version), HeaderRun: run, HeaderDecision: decision, HeaderCode: code, HeaderMessage: message}}
+		a, err := DecodeAnswer(&m)
+		if malformedOnly(t, err) {
+			return
+		}
+		again := EncodeAnswer("q", &a)
+		got, err := DecodeAnswer(&again)
+		got.Orchestrator, a.Orchestrator = "", "" // may have been cut
+		if err != nil || !reflect.DeepEqual(got, a) {
+			t.Fatalf("%v\n got %+v\nwant %+v", err, got, a)
 		}
 	})
 }

@@ -40,6 +40,8 @@ const (
 	HeaderDuration       = "rm-duration-us"
 	HeaderCount          = "rm-count"
 	HeaderRequest        = "rm-request"
+	HeaderReplyTo        = "rm-reply-to"
+	HeaderDecision       = "rm-decision"
 	HeaderReason         = "rm-reason"
 	HeaderSource         = "rm-source"
 	HeaderProgress       = "rm-progress"

@@ -48,6 +48,7 @@ func EncodeRequest(queue string, r *Request) broker.Message {
 	h := versionHeader()
 	h[HeaderRequest] = string(r.Type)
 	putText(h, HeaderRun, r.RunID)
+	putText(h, HeaderReplyTo, r.ReplyTo)
 	putTrace(h, r.Trace)
 	return broker.Message{
 		Key: queue, Mandatory: true, Persistent: true, Type: string(KindRequest), ContentType: ContentTypeJSON,
@@ -121,6 +122,9 @@ func DecodeRequest(m *broker.Message) (Request, error) {
 		}
 	case RequestCancel, RequestSignal:
 		r.RunID = f.name(HeaderRun, MaxNameBytes)
+	case RequestDecision:
+		r.RunID = f.name(HeaderRun, MaxNameBytes)
+		r.ReplyTo = f.name(HeaderReplyTo, MaxQueueBytes)
 	default:
 		f.fail(HeaderRequest, "%.40q is not a request", string(r.Type))
 	}
@@ -128,7 +132,8 @@ func DecodeRequest(m *broker.Message) (Request, error) {
 	if f.err != nil {
 		return Request{}, f.err
 	}
-	if !json.Valid(r.Body) && !(r.Type == RequestCancel && r.Body == nil) {
+	mayBeEmpty := r.Type == RequestCancel || r.Type == RequestDecision
+	if !json.Valid(r.Body) && !(mayBeEmpty && r.Body == nil) {
 		return Request{}, fmt.Errorf("%w: request: body: not JSON", ErrMalformed)
 	}
 	return r, nil

@@ -322,6 +322,7 @@ func TestRequestsAreRefusedByNamingTheField(t *testing.T) {
 		HeaderRequest: {Type: "run.fly", Body: []byte("{}")},
 		HeaderRun:     {Type: RequestCancel},
 		"run":         {Type: RequestSignal, Body: []byte("{}")},
+		HeaderReplyTo: {Type: RequestDecision, RunID: "r"},
 		"body":        {Type: RequestStart, Body: []byte("{")},
 	} {
 		m := EncodeRequest("q", &r)
@@ -356,11 +357,35 @@ func TestJSONMessagesRoundTripAndIgnoreUnknownFields(t *testing.T) {
 		{Type: RequestCancel, RunID: "order-1001"},
 		{Type: RequestSignal, RunID: "order-1001", Body: []byte(`{"name":"approval","id":"s-1"}`)},
 		{Type: RequestRegister, Body: []byte(`{}`)},
+		{Type: RequestDecision, RunID: "order-1001", ReplyTo: "ringmaster.worker.w.k3v9x2m4"},
 	} {
 		m = EncodeRequest("q", &r)
 		if got, err := DecodeRequest(&m); err != nil || !reflect.DeepEqual(got, r) || !m.Persistent || !m.Mandatory {
 			t.Errorf("request: %v\n got %+v\nwant %+v", err, got, r)
 		}
+	}
+}
+
+func TestAnswersRoundTrip(t *testing.T) {
+	for _, a := range []Answer{
+		{RunID: "r", Orchestrator: "o"},
+		{RunID: "r", Orchestrator: "o", Decision: Committed},
+		{RunID: "r", Decision: Aborted},
+		{RunID: "r", Orchestrator: "o", Code: "no_decision", Message: "it is a saga"},
+	} {
+		m := EncodeAnswer("q", &a)
+		if got, err := DecodeAnswer(&m); err != nil || got != a || m.Key != "q" || m.Mandatory {
+			t.Errorf("answer: %v\n got %+v\nwant %+v", err, got, a)
+		}
+	}
+	m := EncodeAnswer("q", &Answer{Decision: Committed})
+	_, err := DecodeAnswer(&m)
+	refused(t, "an answer without a run", err, HeaderRun)
+	for _, word := range []string{"", "commit", "decision(7)"} {
+		m = EncodeAnswer("q", &Answer{RunID: "r"})
+		m.Headers[HeaderDecision] = word
+		_, err = DecodeAnswer(&m)
+		refused(t, word, err, HeaderDecision)
 	}
 }
 

@@ -74,7 +74,7 @@ func TestThePageNamesEveryWordOfTheProtocol(t *testing.T) {
 			words[name] = word
 		}
 	}
-	for _, names := range [][]string{phaseNames[1:], outcomeNames[1:]} {
+	for _, names := range [][]string{phaseNames[1:], outcomeNames[1:], decisionNames[:]} {
 		for _, word := range names {
 			words["the word "+word] = word
 		}

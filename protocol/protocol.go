@@ -43,6 +43,7 @@ const (
 	KindAnnouncement Kind = "announcement"
 	KindControl      Kind = "control"
 	KindRequest      Kind = "request"
+	KindDecision     Kind = "decision"
 )
 
 // Phase is what a task asks of its step or participant.
@@ -223,15 +224,40 @@ const (
 	RequestCancel   RequestType = "run.cancel"
 	RequestSignal   RequestType = "run.signal"
 	RequestRegister RequestType = "workflow.register"
+	RequestDecision RequestType = "run.decision"
 )
 
-// Request is a start, a cancel, a signal or a registration, sent to the shared requests
-// queue, persistent and confirmed. Body is the JSON that the corresponding
-// HTTP call takes; for RequestCancel and RequestSignal, RunID names the run. The
-// body of a signal has its name too.
+// Request is a start, a cancel, a signal, a registration or a question, sent to
+// the shared requests queue, persistent and confirmed. Body is the JSON that the
+// corresponding HTTP call takes; for all but RequestStart and RequestRegister,
+// RunID names the run. The body of a signal has its name too. A RequestDecision
+// is answered to the queue ReplyTo.
 type Request struct {
-	Type  RequestType
-	RunID string
-	Trace string
-	Body  []byte
+	Type    RequestType
+	RunID   string
+	ReplyTo string
+	Trace   string
+	Body    []byte
+}
+
+// Decision is what was decided of a TCC or two-phase-commit run.
+type Decision uint8
+
+// The decisions. Once a run is committed or aborted it is that for ever;
+// undecided promises nothing.
+const (
+	Undecided Decision = iota
+	Committed
+	Aborted
+)
+
+// Answer answers a RequestDecision.
+type Answer struct {
+	RunID        string
+	Orchestrator string // incarnation
+	Decision     Decision
+	// Code, if not empty, says that the question cannot be answered, in a word
+	// for programs; Message says so to people.
+	Code    string
+	Message string
 }

@@ -226,6 +226,7 @@ func TestHeadersHoldOnlyTheTypesOfThePort(t *testing.T) {
 		EncodeResults("x", []*Result{&result}), EncodeHeartbeat("x", &hb),
 		EncodeAnnouncement("x", &Announcement{Orchestrator: "o"}), EncodeControl("q", &Control{Orchestrator: "o"}),
 		EncodeRequest("q", &Request{Type: RequestStart, Trace: task.Trace, RunID: "r"}),
+		EncodeAnswer("q", &Answer{RunID: "r", Code: "c"}),
 	}
 	msgs = append(msgs, DeadLetter("q", &msgs[0], "s", errors.New("broken")))
 	for _, m := range msgs {

@@ -20,6 +20,40 @@ var outcomeNames = [...]string{
 	OutcomeReadOnly:  "read-only",
 }
 
+var decisionNames = [...]string{
+	Undecided: "undecided",
+	Committed: "committed",
+	Aborted:   "aborted",
+}
+
+// Valid tells whether d is one of the decisions.
+func (d Decision) Valid() bool { return int(d) < len(decisionNames) }
+
+// String is the decision as it is written in headers and in JSON, or
+// "decision(n)" for a number that is not a decision.
+func (d Decision) String() string {
+	if !d.Valid() {
+		return "decision(" + strconv.Itoa(int(d)) + ")"
+	}
+	return decisionNames[d]
+}
+
+// MarshalText never fails; what it writes of an invalid decision is refused by
+// UnmarshalText.
+func (d Decision) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText is the reverse of String for valid decisions. Its error wraps
+// [ErrMalformed].
+func (d *Decision) UnmarshalText(text []byte) error {
+	for i, n := range decisionNames {
+		if n == string(text) {
+			*d = Decision(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %.40q is not a decision", ErrMalformed, text)
+}
+
 // Valid tells whether p is one of the phases.
 func (p Phase) Valid() bool { return p > 0 && int(p) < len(phaseNames) }
 

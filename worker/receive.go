@@ -22,6 +22,7 @@ func (w *Worker) onDeclared(queue string) {
 	if again {
 		w.log.Info("reconnected", slog.String("queue", queue))
 	}
+	w.questions.again()
 	kick(w.news)
 	kick(w.post)
 }
@@ -43,13 +44,22 @@ func (w *Worker) onState(s broker.State) {
 
 // onMessage handles what comes to the worker's own queue.
 func (w *Worker) onMessage(d broker.Delivery) {
-	if protocol.Kind(d.Type) == protocol.KindControl {
+	switch protocol.Kind(d.Type) {
+	case protocol.KindControl:
 		c, err := protocol.DecodeControl(&d.Message)
 		if err != nil {
 			w.bury(&d.Message, err)
 			return
 		}
 		w.control(&c)
+		return
+	case protocol.KindDecision:
+		a, err := protocol.DecodeAnswer(&d.Message)
+		if err != nil {
+			w.bury(&d.Message, err)
+			return
+		}
+		w.questions.answered(a)
 		return
 	}
 	tasks, durable, bad, err := protocol.DecodeTasks(&d.Message)

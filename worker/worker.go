@@ -46,6 +46,10 @@ type Worker struct {
 	news      chan struct{} // a heartbeat is due at once
 	quiet     chan struct{} // the last held result became durable
 	drain     chan struct{} // an orchestrator asked for it
+
+	questions questions
+	connected chan struct{} // closed once conn may be used
+	left      chan struct{} // closed when Run has ended
 }
 
 // New checks the configuration; its error names every field at fault and the
@@ -58,6 +62,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, id: cfg.Name + "-" + randomHex(4), metrics: newMetrics(), handlers: map[string]*handler{},
 		post: make(chan struct{}, 1), news: make(chan struct{}, 1), quiet: make(chan struct{}, 1), drain: make(chan struct{}, 1),
+		connected: make(chan struct{}), left: make(chan struct{}),
 	}
 	w.log = cfg.Logger.With(slog.String("worker", w.id))
 	w.board = newBoard(w.id, &cfg)
@@ -83,6 +88,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.ran.Swap(true) {
 		return ErrRan
 	}
+	defer close(w.left)
 	if w.cfg.Service == "" {
 		w.faults = append(w.faults, errors.New("configuration: Service: is required"))
 	}
@@ -137,6 +143,7 @@ func (w *Worker) run(ctx context.Context) error {
 		}
 		return fmt.Errorf("worker: %w", err)
 	}
+	close(w.connected)
 	for range w.cfg.Concurrency {
 		w.executors.Add(1)
 		go w.execute()

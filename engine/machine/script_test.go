@@ -50,6 +50,8 @@ func (sc *script) run(t *testing.T, td *datadriven.TestData) string {
 		return sc.checkpoint()
 	case "show":
 		return sc.show()
+	case "decision":
+		return sc.step(Tick{}) + sc.state.Decision().String() + "\n" // as the shell answers
 	case "history":
 		return sc.history()
 	}

@@ -158,6 +158,9 @@ func (c *city) step(in Input) error {
 	if d := c.state.Decision(); was != Undecided && d != was || d != c.auditor.decision {
 		return fmt.Errorf("T2: %v after %v, by the events %v", d, was, c.auditor.decision)
 	}
+	if d := c.state.Decision(); c.said != Undecided && d != c.said {
+		return fmt.Errorf("T8: %v, and %v was answered", d, c.said)
+	}
 	if c.state.Heuristic() != c.auditor.alone {
 		return fmt.Errorf("T7: a heuristic outcome that is not shown")
 	}
@@ -242,7 +245,7 @@ func (c *city) disturb(faults int) error {
 			c.bank.decides(i)
 		}
 	case 4:
-		c.ask(i)
+		return c.ask(i)
 	case 5:
 		c.now = c.now.Add(time.Duration(c.rng.IntN(5000)) * time.Millisecond)
 		return c.step(Tick{})
@@ -309,13 +312,34 @@ func (c *city) lose() error {
 	return c.step(Lost{a.step, a.phase, a.generation, a.number, LostWorkerDied + LossReason(c.rng.IntN(3)), "w1", nil})
 }
 
-// ask has a participant ask for the decision and follow it.
-func (c *city) ask(i int) {
-	d := c.state.Decision()
-	if d != Undecided {
-		c.said = d
+// ask has a participant ask for the decision and follow it. Time is taken into
+// account before the answer, and the answer is durable before it is given.
+func (c *city) ask(i int) error {
+	if err := c.step(Tick{}); err != nil {
+		return err
 	}
+	d := c.state.Decision()
+	if c.said != Undecided && d != c.said {
+		return fmt.Errorf("T2, T8: %v was answered, and now %v", c.said, d)
+	}
+	durable := NewState(c.wf)
+	for _, data := range c.records {
+		events, err := DecodeEvents(data)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := durable.Apply(e); err != nil {
+				return err
+			}
+		}
+	}
+	if durable.Decision() != d {
+		return fmt.Errorf("T8: %v is answered, and on disk it is %v", d, durable.Decision())
+	}
+	c.said = d
 	c.bank.asks(i, d)
+	return nil
 }
 
 func (c *city) tick() error {
@@ -382,7 +406,9 @@ func (c *city) converge() error {
 		}
 	}
 	for i := range c.bank.truth {
-		c.ask(i)
+		if err := c.ask(i); err != nil {
+			return err
+		}
 	}
 	if c.bank.liar {
 		return nil

@@ -195,6 +195,12 @@ type KeptSignal struct {
 	ID   string `json:"id,omitempty"`
 }
 
+// Decision is what was decided of a TCC or two-phase-commit run.
+type Decision struct {
+	ID       string `json:"id"`
+	Decision string `json:"decision" enum:"undecided,committed,aborted" doc:"Once it is not undecided it never changes. Undecided promises nothing."`
+}
+
 // Settle is an operator's order about a stalled step, or (Retry only) an ended run.
 type Settle struct {
 	Step    string          `json:"step,omitempty" doc:"May be left out where one step only is stalled."`

@@ -15,13 +15,13 @@ import (
 )
 
 // Decision is what was decided of a run.
-type Decision int
+type Decision = worker.Decision
 
 // The decisions. The zero value leaves a branch as it is.
 const (
-	Undecided Decision = iota
-	Committed
-	Aborted
+	Undecided = worker.Undecided
+	Committed = worker.Committed
+	Aborted   = worker.Aborted
 )
 
 // Branch is a prepared branch.
