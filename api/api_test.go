@@ -290,6 +290,21 @@ func TestASignalTellsWhetherItWasReceivedNow(t *testing.T) {
 	}
 }
 
+func TestDecisionIsAskedFor(t *testing.T) {
+	server := serve(t, api.Config{Service: newMemory()})
+	ask(t, "POST", server.URL+"/api/v1/runs", `{"workflow":"flow","id":"saga"}`)
+	if a := ask(t, "POST", server.URL+"/api/v1/runs/lost/decision", ""); a.status != 200 || !bytes.Contains(a.body, []byte(`"decision":"aborted"`)) {
+		t.Errorf("of a run that there is not: %d %s", a.status, a.body)
+	}
+	if a := ask(t, "POST", server.URL+"/api/v1/runs/saga/decision", ""); a.problem(t).Code != "no_decision" || a.status != 409 {
+		t.Errorf("of a saga: %d %s", a.status, a.body)
+	}
+	// It may end a run before it is started: no page is fetched ahead with that.
+	if a := ask(t, "GET", server.URL+"/api/v1/runs/lost/decision", ""); a.status != 405 {
+		t.Errorf("by GET: %d %s", a.status, a.body)
+	}
+}
+
 func TestInternalErrorsStayInside(t *testing.T) {
 	m := newMemory()
 	m.fail = errors.New("password=hunter2")

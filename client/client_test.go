@@ -124,6 +124,16 @@ func TestOrdersThatMayHaveBeenServedAreNotRepeated(t *testing.T) {
 	}
 }
 
+func TestDecisionMayBeAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newClient(t, answer{err: errors.New("connection reset")}, answer{status: 200, body: rest.Decision{ID: "a b", Decision: "committed"}})
+		d, err := c.Decision(t.Context(), "a b")
+		if err != nil || d.Decision != "committed" || len(s.calls) != 2 || s.calls[1] != "POST /api/v1/runs/a%20b/decision" {
+			t.Errorf("%+v, %v, after %q", d, err, s.calls)
+		}
+	})
+}
+
 func TestErrorsCanBeToldApart(t *testing.T) {
 	for status, want := range map[int]error{
 		400: client.ErrInvalid, 422: client.ErrInvalid, 404: client.ErrNotFound, 409: client.ErrConflict,

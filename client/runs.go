@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
 
@@ -193,15 +192,10 @@ func (c *Client) All(ctx context.Context, f Filter) iter.Seq2[rest.Run, error] {
 // participant does that is in doubt. Of a run that the orchestrator does not
 // know the answer is aborted, and a run of this id can then not be started any
 // more: ask for none that is still to be started. It is ErrConflict for a saga.
-func (c *Client) Decision(ctx context.Context, id string) (protocol.Decision, error) {
-	var d struct {
-		Decision protocol.Decision `json:"decision"`
-	}
+func (c *Client) Decision(ctx context.Context, id string) (rest.Decision, error) {
+	var d rest.Decision
 	err := c.do(ctx, call{name: "ask for the decision of run " + id, method: http.MethodPost, path: path("runs", id, "decision"), answer: &d})
-	if err != nil {
-		return protocol.Undecided, err
-	}
-	return d.Decision, nil
+	return d, err
 }
 
 // Cancel asks a run to turn back. It returns the run as it is then, which may

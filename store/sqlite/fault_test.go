@@ -146,9 +146,9 @@ func fill(t *testing.T, path string, pragmas ...string) {
 	// Both what a crash would have left and what closing left.
 	storetest.Verify(t, left, seed, acknowledged, acknowledged)
 	to := filepath.Join(t.TempDir(), "moved.db")
-	copyFile(t, path, to, 0)
+	copyFile(t, path, to)
 	if _, err := os.Stat(path + "-wal"); err == nil {
-		copyFile(t, path+"-wal", to+"-wal", 0)
+		copyFile(t, path+"-wal", to+"-wal")
 	}
 	storetest.Verify(t, file(to), seed, acknowledged, acknowledged)
 }

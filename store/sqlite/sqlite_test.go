@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"os"
@@ -64,7 +65,8 @@ func TestCrashesAmidCheckpoints(t *testing.T) {
 // crash copies a database and its log as they are on disk, the log less its
 // last cut bytes. The copy is what a power cut may leave: a read that is held
 // meanwhile keeps the log from starting again, so that the two belong to each
-// other although commits, and checkpoints, go on.
+// other although commits, and checkpoints, go on. What a checkpoint has copied
+// is not cut: the log is synced before that.
 func crash(t testing.TB, db storetest.Database, cut int64) storetest.Database {
 	t.Helper()
 	from, to := string(db.(file)), filepath.Join(t.TempDir(), "copy.db")
@@ -82,18 +84,35 @@ func crash(t testing.TB, db storetest.Database, cut int64) storetest.Database {
 	if err := tx.Get(&n, "SELECT count(*) FROM meta"); err != nil {
 		t.Fatal(err)
 	}
-	copyFile(t, from, to, 0)
-	copyFile(t, from+"-wal", to+"-wal", cut)
+	copyFile(t, from, to)
+	copyFile(t, from+"-wal", to+"-wal")
+	if cut == 0 {
+		return file(to)
+	}
+	log, err := os.Stat(to + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := os.ReadFile(from + "-shm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// nBackfillAttempted of the log's index: the frames, of a page and 24 bytes
+	// each, that checkpoints have begun to copy.
+	copied := 32 + int64(binary.NativeEndian.Uint32(index[128:]))*(24+4096)
+	if err := os.Truncate(to+"-wal", min(log.Size(), max(0, log.Size()-cut, copied))); err != nil {
+		t.Fatal(err)
+	}
 	return file(to)
 }
 
-func copyFile(t testing.TB, from, to string, cut int64) {
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	b, err := os.ReadFile(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(to, b[:max(0, int64(len(b))-cut)], 0o600); err != nil {
+	if err := os.WriteFile(to, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/worker"
 	"github.com/ringmaster-dev/ringmaster/worker/xa"
@@ -56,19 +55,8 @@ func ExampleHandle() {
 // At start, and now and then, a worker asks for the decision of the branches
 // that are in doubt.
 func ExampleParticipant_Recover() {
-	recoverAll := func(ctx context.Context, p *xa.Participant, c *client.Client) error {
-		_, err := p.Recover(ctx, func(ctx context.Context, run string) (xa.Decision, error) {
-			d, err := c.Get(ctx, run)
-			switch {
-			case err != nil:
-				return xa.Undecided, err
-			case d.Decision == "committed":
-				return xa.Committed, nil
-			case d.Decision == "aborted":
-				return xa.Aborted, nil
-			}
-			return xa.Undecided, nil
-		})
+	recoverAll := func(ctx context.Context, p *xa.Participant, w *worker.Worker) error {
+		_, err := p.Recover(ctx, w.Decision)
 		return err
 	}
 	_ = recoverAll
