@@ -46,6 +46,7 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 	o.text("no_compensation", s.NoCompensation)
 	o.flag("pivot", s.Pivot)
 	o.after(w, s)
+	o.branch(w, s)
 	o.expression("when", e.when)
 	o.expression("for_each", e.forEach)
 	if s.ForEach {

@@ -63,6 +63,7 @@ func (v *validator) build() *Workflow {
 	succs := v.graph.succs()
 	for i := range d.steps {
 		w.steps[i] = v.resolved(i, succs[i])
+		w.steps[i].Branch = v.resolvedBranch(i)
 		v.stepExpressions(w, i)
 	}
 	return w
@@ -84,6 +85,7 @@ func (v *validator) stepExpressions(w *Workflow, i int) {
 	}
 	e := &w.exprs[i]
 	e.sleepUntil = v.expression(w, i, "sleep_until", s.sleepUntil, wantTime, before)
+	v.compileCases(w, i, before)
 	e.timeoutOutput = v.expression(w, i, "timeout_output", s.timeoutOutput, wantJSON, before)
 	e.when = v.expression(w, i, "when", s.when, wantBool, before)
 	vars := variables(s.forEach != "")

@@ -34,6 +34,19 @@
 //	b.Step("embargo").SleepUntil("input.ships_at")
 //	b.Step("approve").WaitSignal("approval").Timeout(72 * time.Hour).TimeoutOutput("{'ok': false}")
 //
+// # Choices
+//
+// A step can choose in place of an action: it takes the first of its cases whose
+// condition is true, and its output is the name of that case. Other steps are put
+// on a branch, and skipped unless it was taken:
+//
+//	b.Step("route").Choice().
+//		Case("express", "input.total > 100").
+//		Case("freight", "input.weight > 30").
+//		Otherwise("standard")
+//	b.Step("fly").Action("ship.fly").Compensation("ship.recall").Branch("route", "express")
+//	b.Step("post").Action("ship.post").Compensation("ship.recall").Branch("route", "standard").After("route")
+//
 // # Fan-out
 //
 // A step with ForEach has its task performed once for each item of a list, some
@@ -72,7 +85,7 @@
 //     identifier: the output of a step; null if the step has none, because it
 //     was skipped or its outcome is unknown.
 //
-// When, ForEach, Input, CompensationInput, SleepUntil and TimeoutOutput of a step see the outputs of its
+// When, ForEach, Input, CompensationInput, SleepUntil, TimeoutOutput and Case of a step see the outputs of its
 // ancestors, CompensationInput also that of the step itself; Output sees all
 // steps, RoutingKey none. A participant counts as a step here: its output is
 // what its prepare yielded. Its own Input sees the run's input alone. Input and CompensationInput of

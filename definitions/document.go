@@ -37,6 +37,7 @@ type stepDocument struct {
 	compensationTimeout time.Duration
 	participant         participantDocument
 	waitDocument
+	choiceDocument
 	queueTimeout time.Duration
 	placement    Placement
 	forEach      string

@@ -34,6 +34,7 @@ type expression struct {
 type stepExpressions struct {
 	when, input, compensationInput *expression
 	sleepUntil, timeoutOutput      *expression
+	cases                          []*expression // of a choice
 	forEach                        *expression
 }
 

@@ -26,6 +26,7 @@ const (
 	RuleUnreachable  = "unreachable"   // a step that waits for a cycle
 	RulePivot        = "pivot"         // a saga has one pivot, and all steps are before or after it
 	RuleKind         = "kind"          // a step does one thing, and has the settings of that
+	RuleBranch       = "branch"        // a branch is of a choice that comes before, and of one of its cases
 	RuleCompensation = "compensation"  // how a step is undone, before and after the pivot
 	RuleParticipant  = "participant"   // the three tasks of a participant: one service, no two the same
 	RuleForEach      = "for-each"      // the settings of a step that fans out
@@ -91,7 +92,7 @@ func (e *Invalid) Is(target error) bool { return target == ErrInvalid }
 // run's data: a key that is not there, a value of the wrong type, a limit.
 type EvalError struct {
 	Step       string // the step's name, an item's with its index; empty for the workflow's own expressions
-	Field      string // routing_key, output, when, for_each, input, compensation_input, sleep_until or timeout_output
+	Field      string // routing_key, output, when, for_each, input, compensation_input, sleep_until, timeout_output or choice[N].when
 	Expression string // its text
 	Err        error
 }

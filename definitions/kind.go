@@ -14,6 +14,8 @@ const (
 	StepSleep
 	// StepSignal: waits for a signal.
 	StepSignal
+	// StepChoice: takes one of several cases.
+	StepChoice
 )
 
 // String returns the kind in words, such as "task" or "sleep".
@@ -23,6 +25,8 @@ func (k StepKind) String() string {
 		return "sleep"
 	case StepSignal:
 		return "signal"
+	case StepChoice:
+		return "choice"
 	}
 	return "task"
 }
@@ -44,6 +48,7 @@ func (s *stepDocument) works() []work {
 		{"sleep", StepSleep, s.hasSleep},
 		{"sleep_until", StepSleep, s.hasSleepUntil},
 		{"signal", StepSignal, s.hasSignal},
+		{"choice", StepChoice, s.hasChoice},
 	}
 }
 

@@ -96,6 +96,7 @@ func (r *reader) step(path string, v ref.Val) stepDocument {
 		pivot:             f.flag("pivot"),
 	}
 	s.waitDocument = f.readWait()
+	s.choiceDocument = f.readChoice()
 	s.after, s.hasAfter = f.texts("after")
 	s.when = f.text("when")
 	s.forEach = f.text("for_each")

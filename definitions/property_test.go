@@ -99,6 +99,10 @@ func drawWait(t *rapid.T, s *definitions.StepBuilder) {
 		s.SleepUntil(rapid.SampledFrom([]string{"input.at", "timestamp('2026-01-01T00:00:00Z')", "5", "'2026-01-01T00:00:00Z'"}).Draw(t, "time"))
 		return
 	}
+	if rapid.Bool().Draw(t, "choice?") {
+		drawChoice(t, s)
+		return
+	}
 	if rapid.Bool().Draw(t, "signal?") {
 		s.WaitSignal(drawName(t, "signal"))
 		if d := drawDuration(t); rapid.Bool().Draw(t, "timeout?") {
@@ -109,6 +113,20 @@ func drawWait(t *rapid.T, s *definitions.StepBuilder) {
 		return
 	}
 	s.Sleep(max(drawDuration(t), definitions.MinDuration))
+}
+
+// drawChoice makes a step a choice, and returns the names of its cases.
+func drawChoice(t *rapid.T, s *definitions.StepBuilder) (names []string) {
+	s.Choice()
+	for n := range rapid.IntRange(1, 4).Draw(t, "cases") {
+		names = append(names, fmt.Sprintf("%s-%d", drawName(t, "case"), n))
+		s.Case(names[n], rapid.SampledFrom([]string{"input.x > 1", "true", "input.l.exists(x, x == 1)"}).Draw(t, "condition"))
+	}
+	if rapid.Bool().Draw(t, "otherwise?") {
+		names = append(names, "otherwise")
+		s.Otherwise("otherwise")
+	}
+	return names
 }
 
 func drawName(t *rapid.T, label string) string {

@@ -61,6 +61,7 @@ func (v *validator) check() bool {
 	v.order()
 	v.pivots()
 	v.compensations()
+	v.branches()
 	return true
 }
 
@@ -89,6 +90,7 @@ func (v *validator) step(i int) {
 	if !s.kind.HasTask() {
 		v.withoutTask(i)
 		v.wait(i)
+		v.choice(i)
 		return
 	}
 	if s.action != "" {

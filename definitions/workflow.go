@@ -139,6 +139,9 @@ type Step struct {
 	Signal           string // that a step of this kind waits for; its Timeout is 0 if there is none
 	HasTimeoutOutput bool
 
+	Cases  []Case // of a choice
+	Branch Branch // that any step may be on
+
 	HasWhen              bool
 	HasInput             bool
 	HasCompensationInput bool

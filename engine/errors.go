@@ -89,6 +89,8 @@ func settleError(err error) error {
 		return &Error{Kind: KindNotFound, Code: "unknown_step", Field: "step", Message: "the workflow has no such step", Err: err}
 	case errors.Is(err, errUnreadable), errors.Is(err, store.ErrNotFound):
 		return &Error{Kind: KindConflict, Code: "unreadable", Message: "the run's history cannot be read", Hint: "see the orchestrator's log", Err: err}
+	case errors.Is(err, machine.ErrRejected):
+		return &Error{Kind: KindInvalid, Code: "rejected", Message: err.Error(), Err: err}
 	case errors.Is(err, machine.ErrNotAllowed):
 		return &Error{Kind: KindConflict, Code: "not_allowed", Message: err.Error(), Err: err}
 	}

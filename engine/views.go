@@ -128,6 +128,9 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	if !def.Kind.HasTask() {
 		s.Kind, s.Signal = def.Kind.String(), def.Signal
 	}
+	if def.Branch.Case != "" {
+		s.Branch = &rest.Branch{Choice: r.state.Def(def.Branch.Choice).Name, Case: def.Branch.Case}
+	}
 	if v.Items > 0 && len(s.Output) > definitions.MaxResultBytes {
 		s.Output = nil // the items have it
 	}

@@ -61,3 +61,27 @@ func Example_approval() {
 	// 0s 0
 	// 72h0m0s
 }
+
+// One way out of several: what is on the other branches is skipped.
+func Example_choice() {
+	b := definitions.Saga("parcel").Output("steps.route.output")
+	b.Step("route").Choice().
+		Case("express", "input.value > 100").
+		Case("freight", "input.weight > 30").
+		Otherwise("standard")
+	b.Step("fly").Service("ship").Action("ship.fly").NoCompensation("it lands").Branch("route", "express")
+	b.Step("drive").Service("ship").Action("ship.drive").NoCompensation("it arrives").Branch("route", "freight")
+	b.Step("post").Service("ship").Action("ship.post").NoCompensation("it is in the box").Branch("route", "standard")
+
+	k := testkit.New(t, b.MustBuild())
+	k.OnRest(nil)
+	for _, parcel := range []map[string]int{{"value": 500, "weight": 1}, {"value": 5, "weight": 80}, {"value": 5, "weight": 1}} {
+		run := k.Run(parcel).MustSucceed()
+		fmt.Println(testkit.OutputOf[string](run), run.Done())
+	}
+
+	// Output:
+	// express [fly]
+	// freight [drive]
+	// standard [post]
+}

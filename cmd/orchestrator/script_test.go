@@ -131,7 +131,8 @@ func waitingFlow() *definitions.Workflow {
 	b.Step("reserve").Action("reserve").Compensation("release")
 	b.Step("approve").WaitSignal("approval").Timeout(72 * time.Hour)
 	b.Step("confirm").WaitSignal("confirmation")
-	b.Step("cool-off").Sleep(time.Millisecond)
+	b.Step("route").Case("slow", "input.slow == true").Otherwise("quick")
+	b.Step("cool-off").Sleep(time.Millisecond).Branch("route", "quick")
 	b.Step("ship").Action("ship").Pivot()
 	return b.MustBuild()
 }

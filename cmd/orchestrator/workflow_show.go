@@ -77,6 +77,13 @@ func (c *cli) definitionNode(s *definitions.Step) render.Node {
 
 // waitText says what a step without a task does.
 func waitText(s *definitions.Step) string {
+	if s.Kind == definitions.StepChoice {
+		names := make([]string, len(s.Cases))
+		for i, c := range s.Cases {
+			names[i] = c.Name
+		}
+		return "takes one of " + strings.Join(names, ", ")
+	}
 	if s.Signal != "" && s.Timeout > 0 {
 		return "waits for signal " + s.Signal + " for " + render.Duration(s.Timeout)
 	} else if s.Signal != "" {

@@ -16,7 +16,7 @@ const (
 	AttemptExpired                        // ..., Code, Until, Sent
 	AttemptWithdrawn                      // ...
 	AttemptClosed                         // ..., Worker: an attempt of a step already settled came to its end
-	StepSkipped                           // Step: its condition is false
+	StepSkipped                           // Step: its condition is false, or Code: why
 	StepFailed                            // Step, Phase, Generation, Code, Message: an expression failed
 	StepStalled                           // Step, Phase, Code: why
 	TurnedBack                            // Step (or -1), Code: why, Message
@@ -42,6 +42,7 @@ const (
 	WaitStarted    // Step, Until: when it ends by itself (zero: never)
 	WaitEnded      // Step; of a signal Name, ID: which was taken, or Code: timeout, Payload: output
 	SignalReceived // Name, ID, By, Payload
+	ChoiceMade     // Step, Name: of the case
 
 	// Of sagas.
 	StepExpanded // Step, Payload: a list, an item for each element
@@ -87,6 +88,7 @@ var kindNames = [kindEnd]string{
 	LocksWanted:      "locks_wanted",
 	LockGranted:      "lock_granted",
 	SignalReceived:   "signal_received",
+	ChoiceMade:       "choice_made",
 }
 
 // String returns the kind as a stable word, such as "attempt_scheduled".
@@ -115,6 +117,8 @@ const (
 	CodeIsolated      = "isolated"          // stall or failure: three workers died under the task
 	CodeExhausted     = "exhausted"         // stall: the retry policy has ended
 	CodeSignalTimeout = "signal_timeout"    // failure or stall: a signal did not come in time
+	CodeNoCase        = "no_case"           // failure or stall: no case of a choice applies
+	CodeBranch        = "branch"            // skipped: its choice took another case
 	CodeFinal         = "final_failure"     // stall: a failure that may not be retried
 )
 
@@ -151,6 +155,6 @@ type Event struct {
 	RetryOf    string
 	Priority   uint8
 	Token      uint64 // of a lock
-	Name       string // of a signal
+	Name       string // of a signal, or of a case
 	ID         string // of a signal: its sender's
 }

@@ -17,6 +17,10 @@ func (s *State) Explain(e Event) string {
 		AttemptWithdrawn, AttemptClosed, AttemptReadOnly, HeuristicOutcome:
 		x.attempt()
 	case StepSkipped:
+		if e.Code == CodeBranch {
+			x.say(x.step(), " is skipped: it is on another branch")
+			break
+		}
 		x.say(x.step(), " is skipped: its condition is false")
 	case StepExpanded:
 		x.expanded()
@@ -55,6 +59,8 @@ func (s *State) Explain(e Event) string {
 		x.say("the run has aborted")
 	case WaitStarted, WaitEnded, SignalReceived:
 		x.wait()
+	case ChoiceMade:
+		x.say(x.step(), " takes ", e.Name)
 	case LocksWanted:
 		x.locks()
 	case LockGranted:
@@ -307,6 +313,8 @@ func stallReason(code string) string {
 		return "its attempts have run out"
 	case CodeIsolated:
 		return "three workers died under it"
+	case CodeNoCase:
+		return "none of its cases applies"
 	case CodeSignalTimeout:
 		return "its signal did not come in time"
 	}

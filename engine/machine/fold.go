@@ -33,7 +33,7 @@ func (s *State) check(e *Event) error {
 	case AttemptScheduled, AttemptSucceeded, AttemptFailed, AttemptUnknown, AttemptLost, AttemptExpired,
 		AttemptWithdrawn, AttemptClosed, StepFailed, StepStalled, RetryOrdered, SkipOrdered, StepResolved:
 		needsStep, needsPhase = true, true
-	case StepSkipped, WaitStarted, WaitEnded, StepExpanded:
+	case StepSkipped, WaitStarted, WaitEnded, ChoiceMade, StepExpanded:
 		needsStep = true
 	case RunStarted, SignalReceived, TurnedBack, CancelRequested, DeadlinePassed, OutputFailed, RunSucceeded, RunCompensated:
 	case AttemptReadOnly, HeuristicOutcome:
@@ -103,6 +103,8 @@ func (s *State) fold(e *Event) {
 		s.foldLock(e)
 	case SignalReceived:
 		s.foldSignal(e)
+	case ChoiceMade:
+		s.foldChoice(e)
 	case OutputFailed:
 	case RunSucceeded:
 		s.output = e.Payload

@@ -155,6 +155,10 @@ func (d *decision) launch(i int, p Phase) {
 // wanted tells whether the condition of a step holds. If not, the step is
 // skipped; if it cannot be told, it has failed.
 func (d *decision) wanted(i int, generation uint32) bool {
+	if !d.onBranch(i) {
+		d.emit(Event{Kind: StepSkipped, Step: i, Phase: Action, Code: CodeBranch})
+		return false
+	}
 	if !d.def(i).HasWhen {
 		return true
 	}

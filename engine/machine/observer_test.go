@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
@@ -36,6 +37,7 @@ type observedStep struct {
 	fanned  bool
 	of      int       // of an item: its step; else itself
 	until   time.Time // when its wait ends by itself
+	chosen  string    // case of a choice
 	outcome string    // "", active, succeeded, skipped, failed, unknown
 	undone  string    // "", active, compensated, waived, resolved
 	stalled Phase
@@ -184,6 +186,8 @@ func (o *observer) saw(e Event) error {
 		return o.wait(e)
 	case SignalReceived:
 		return o.signal(e)
+	case ChoiceMade:
+		return o.choice(e)
 	case StepFailed:
 		t := &o.steps[e.Step].task[e.Phase]
 		t.generation = e.Generation
@@ -275,6 +279,9 @@ func (o *observer) mayAct(e Event) error {
 	s := &o.steps[e.Step]
 	if o.turned {
 		return fmt.Errorf("S4: action of %d starts after the turn", e.Step)
+	}
+	if o.offBranch(e.Step) {
+		return fmt.Errorf("step %d starts off its branch", e.Step)
 	}
 	for _, p := range o.def(e.Step).Preds {
 		if out := o.steps[p].outcome; out != "succeeded" && out != "skipped" {
@@ -447,6 +454,8 @@ func (o *observer) order(e Event) error {
 		o.waived = true
 	case e.Phase == Compensate:
 		s.undone = "resolved"
+	case e.Applied && o.def(e.Step).Kind == definitions.StepChoice:
+		s.outcome, s.chosen = "succeeded", strings.Trim(string(e.Payload), `"`)
 	case e.Applied:
 		s.outcome = "succeeded"
 		o.pass(e.Step)

@@ -1,6 +1,10 @@
 package machine
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ringmaster-dev/ringmaster/definitions"
+)
 
 // cancel takes a request for backward recovery. Where it cannot be followed it
 // is recorded; where it is followed already it is not.
@@ -88,6 +92,9 @@ func (d *decision) resolve(in *Resolve) error {
 	if !in.Applied && !pivot {
 		return fmt.Errorf("%w: only a pivot can be resolved as not applied; retry or skip %s",
 			ErrNotAllowed, d.name(in.Step))
+	}
+	if d.def(in.Step).Kind == definitions.StepChoice && !d.hasCase(in.Step, in.Output) {
+		return fmt.Errorf("%w: output: must be the name of a case of %s", ErrRejected, d.name(in.Step))
 	}
 	e := Event{
 		Kind: StepResolved, Step: in.Step, Phase: p, Applied: in.Applied,

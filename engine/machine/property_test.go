@@ -396,7 +396,10 @@ func (m *simulation) settle() error {
 		in = Skip{Step: i, By: "ann", Reason: "not needed"}
 	default:
 		r := Resolve{Step: i, By: "ann", Reason: "looked"}
-		if action {
+		if len(m.state.Def(i).Cases) > 0 {
+			r.Output = []byte([]string{`"a"`, `"z"`}[m.rng.IntN(2)])
+		}
+		if action && m.state.Def(i).Kind.HasTask() {
 			r.Applied = m.world.effects(i) > 0
 		} else {
 			r.Applied = true

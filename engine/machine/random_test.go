@@ -20,6 +20,7 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 	}
 	name := func(i int) string { return "s" + strconv.Itoa(i) }
 	used := map[int]bool{}
+	choices := map[int]bool{}
 	add := func(i, from, to int) *definitions.StepBuilder {
 		st := b.Step(name(i))
 		var preds []string
@@ -27,6 +28,7 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 			if rng.IntN(2) == 0 || j == to-1 && rng.IntN(3) > 0 {
 				preds = append(preds, name(j))
 				used[j] = true
+				branch(rng, st, name(j), choices[j])
 			}
 		}
 		st.After(preds...)
@@ -35,7 +37,7 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 	for i := range before {
 		st := add(i, 0, i)
 		if rng.IntN(6) == 0 {
-			wait(rng, st)
+			choices[i] = wait(rng, st)
 			continue
 		}
 		st.Action("do")
@@ -58,10 +60,14 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 		for i := before + 1; i < before+1+after; i++ {
 			st := b.Step(name(i)).After(name(before))
 			if i > before+1 && rng.IntN(2) == 0 {
-				st.After(name(i - 1))
+				st.After(name(before), name(i-1))
+				branch(rng, st, name(i-1), choices[i-1])
+			}
+			for j := range before {
+				branch(rng, st, name(j), choices[j])
 			}
 			if rng.IntN(4) == 0 {
-				wait(rng, st)
+				choices[i] = wait(rng, st)
 				continue
 			}
 			decorate(rng, st.Action("do"))
@@ -92,9 +98,22 @@ func lockAnswer(rng *rand.Rand, s *State, faithful bool) (Input, bool) {
 	return Granted{Lock: l.Name, Token: 1 + uint64(rng.IntN(100))}, true
 }
 
-// wait makes a step one without a task.
-func wait(rng *rand.Rand, st *definitions.StepBuilder) {
-	switch rng.IntN(5) {
+// branch puts a step on a branch of a choice before it, or not.
+func branch(rng *rand.Rand, st *definitions.StepBuilder, before string, chooses bool) {
+	if chooses && rng.IntN(3) > 0 {
+		st.Branch(before, []string{"a", "b"}[rng.IntN(2)])
+	}
+}
+
+// wait makes a step one without a task; it tells whether that is a choice.
+func wait(rng *rand.Rand, st *definitions.StepBuilder) (chooses bool) {
+	switch rng.IntN(7) {
+	case 5, 6:
+		st.Choice().Case("a", "input.n > 1").Case("b", []string{"input.n == 1", "input.n > 2", "input.missing"}[rng.IntN(3)])
+		if rng.IntN(2) == 0 {
+			st.Otherwise("c")
+		}
+		chooses = true
 	case 3, 4:
 		st.WaitSignal("g" + strconv.Itoa(rng.IntN(2)))
 		if rng.IntN(3) == 0 {
@@ -113,6 +132,7 @@ func wait(rng *rand.Rand, st *definitions.StepBuilder) {
 	if rng.IntN(10) == 0 {
 		st.When("input.n > 1")
 	}
+	return chooses
 }
 
 func decorate(rng *rand.Rand, st *definitions.StepBuilder) {

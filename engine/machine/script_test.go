@@ -137,6 +137,9 @@ func (sc *script) defineStep(st *definitions.StepBuilder, field string) bool {
 		st.After()
 	case "after":
 		st.After(strings.Split(value, ", ")...)
+	case "branch":
+		choice, name, _ := strings.Cut(value, " ")
+		st.Branch(choice, name)
 	case "when":
 		st.When(value)
 	case "input":

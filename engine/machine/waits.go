@@ -6,13 +6,18 @@ import (
 	"github.com/ringmaster-dev/ringmaster/definitions"
 )
 
-// enter starts a step without a task: its wait begins, or is over at once.
+// enter starts a step without a task: its wait begins, or is over at once, or its
+// choice is made.
 func (d *decision) enter(i int) {
 	if !d.wanted(i, 1) {
 		return
 	}
 	def := d.def(i)
-	if def.Kind == definitions.StepSignal {
+	switch def.Kind {
+	case definitions.StepChoice:
+		d.choose(i)
+		return
+	case definitions.StepSignal:
 		if !d.takes(i) {
 			d.emit(Event{Kind: WaitStarted, Step: i, Phase: Action, Until: fromMilli(d.timeout(def))})
 		}
@@ -84,6 +89,8 @@ func (s *State) checkWait(e *Event) error {
 		fits = !s.participants && !s.def(e.Step).Kind.HasTask() && s.steps[e.Step].state <= stepActive
 	case WaitEnded:
 		fits = !s.participants && s.mayEnd(e)
+	case ChoiceMade:
+		fits = !s.participants && s.mayChoose(e)
 	case SignalReceived:
 		fits = !s.participants && s.wf.WaitsFor(e.Name)
 	case AttemptScheduled:

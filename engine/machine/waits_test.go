@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,11 +27,19 @@ func defineWait(sc *script, st *definitions.StepBuilder, fields []string) bool {
 		case "signal":
 			st.WaitSignal(value)
 			waits = true
+		case "otherwise":
+			st.Otherwise(value)
+			waits = true
 		case "timeout":
 			st.Timeout(duration(sc.t, value))
 		case "timeout output":
 			st.TimeoutOutput(value)
 		default:
+			if name, ok := strings.CutPrefix(key, "case "); ok {
+				st.Case(name, value)
+				waits = true
+				continue
+			}
 			rest = append(rest, f)
 		}
 	}
@@ -102,6 +111,25 @@ func (o *observer) wait(e Event) error {
 	}
 	s.outcome, s.until = "succeeded", time.Time{}
 	return nil
+}
+
+// choice checks that a choice is made once, and for one of its cases.
+func (o *observer) choice(e Event) error {
+	def := o.wf.Step(e.Step)
+	if !slices.ContainsFunc(def.Cases, func(c definitions.Case) bool { return c.Name == e.Name }) {
+		return fmt.Errorf("step %d takes a case %q that it does not have", e.Step, e.Name)
+	}
+	if err := o.mayAct(e); err != nil {
+		return err
+	}
+	o.steps[e.Step].outcome, o.steps[e.Step].chosen = "succeeded", e.Name
+	return nil
+}
+
+// offBranch tells whether a step must not start, by what was chosen.
+func (o *observer) offBranch(i int) bool {
+	b := o.def(i).Branch
+	return b.Case != "" && o.steps[b.Choice].chosen != b.Case
 }
 
 func (o *observer) signal(e Event) error {

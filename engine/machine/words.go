@@ -16,6 +16,8 @@ var words = map[string]string{
 	CodeLockRefused:       "too many runs wait for one of its locks",
 	CodeExpression:        "an expression of the step could not be evaluated",
 	CodeSignalTimeout:     "the signal did not come in time",
+	CodeBranch:            "its choice took another branch",
+	CodeNoCase:            "no case of the choice applies",
 	CodeStepFailed:        "a step failed for good, or its outcome is unknown",
 	CodeVotedNo:           "a participant did not prepare, or its vote is unknown",
 	CodeHeuristicCommit:   "the participant has committed by itself",

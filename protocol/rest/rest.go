@@ -93,7 +93,7 @@ type RunDetail struct {
 // Step is the state of one step of a run.
 type Step struct {
 	Name                 string          `json:"name"`
-	Kind                 string          `json:"kind,omitempty" enum:"sleep,signal" doc:"What a step without a task does; absent: it has a task."`
+	Kind                 string          `json:"kind,omitempty" enum:"sleep,signal,choice" doc:"What a step without a task does; absent: it has a task."`
 	After                []string        `json:"after,omitempty"`
 	Service              string          `json:"service"`
 	Action               string          `json:"action"`
@@ -103,6 +103,7 @@ type Step struct {
 	Abort                string          `json:"abort,omitempty"`
 	Pivot                bool            `json:"pivot,omitempty"`
 	Signal               string          `json:"signal,omitempty" doc:"Name of the signal that the step waits for."`
+	Branch               *Branch         `json:"branch,omitempty" doc:"The step is skipped unless that case of that choice was taken."`
 	State                string          `json:"state" enum:"pending,waiting,sleeping,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
 	Phase                string          `json:"phase,omitempty" enum:"action,compensate,prepare,commit,abort" doc:"What a step that has begun is at, or was at last."`
 	Waiting              string          `json:"waiting,omitempty" doc:"In words: what the step waits for."`
@@ -136,6 +137,12 @@ type ItemPage struct {
 	Next  string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last."`
 }
 
+// Branch names a case of a choice.
+type Branch struct {
+	Choice string `json:"choice"`
+	Case   string `json:"case"`
+}
+
 // Event is a fact of a run's history.
 type Event struct {
 	Seq        uint64          `json:"seq"`
@@ -150,7 +157,7 @@ type Event struct {
 	Message    string          `json:"message,omitempty"`
 	Stack      string          `json:"stack,omitempty"`
 	By         string          `json:"by,omitempty"`
-	Name       string          `json:"name,omitempty" doc:"Of a signal."`
+	Name       string          `json:"name,omitempty" doc:"Of a signal, or of the case that a choice took."`
 	ID         string          `json:"id,omitempty" doc:"Of a signal: its sender's."`
 	Until      *time.Time      `json:"until,omitempty"`
 	Payload    json.RawMessage `json:"payload,omitempty"`
