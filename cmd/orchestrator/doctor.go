@@ -14,6 +14,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/internal/render"
@@ -78,10 +79,9 @@ Exit status 1 if any check failed; warnings do not count.`,
 		},
 	}
 	daemonFlags(cmd.Flags(), "info")
-	for _, name := range []string{"print-config", "allow-remote", "node", "shards", "heartbeat-interval", "max-payload-bytes", "max-batch-bytes",
-		"max-unfinished", "max-starting", "max-resident-runs", "max-locks", "max-lock-waiters", "log-level", "log-format", "shutdown-timeout", "namespace"} {
-		_ = cmd.Flags().MarkHidden(name) // accepted, since one file serves both
-	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		f.Hidden = f.Name != "config" && f.Name != "listen" // accepted, since one file serves both
+	})
 	cmd.Flags().String("db", defaultServeDB, "SQLite file of the orchestrator")
 	cmd.Flags().String("amqp-url", "", "RabbitMQ; without it the broker is not checked")
 	c.outputFlag(cmd)

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/ringmaster-dev/ringmaster/client"
@@ -114,7 +116,7 @@ exit with 3 when it ended other than succeeded or committed, or stalled.`,
 	}
 	root.PersistentFlags().StringVar(&c.apiURL, "api", "", "URL of the orchestrator's API (env RINGMASTER_API, default "+client.DefaultURL+")")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w\nSee %q.", err, cmd.CommandPath()+" --help")
+		return usage("%s\nSee %q.", flagFault(err), cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
 		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c), newLock(c),
@@ -123,6 +125,19 @@ exit with 3 when it ended other than succeeded or committed, or stalled.`,
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	return root
+}
+
+// flagFault says what is wrong with a flag, in other words than the Go
+// library's where that names its functions.
+func flagFault(err error) string {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) {
+		return err.Error()
+	}
+	if _, rule := typed(wrong.GetFlag(), wrong.GetValue()); rule != nil {
+		return fmt.Sprintf("--%s %q: %v", wrong.GetFlag().Name, wrong.GetValue(), rule)
+	}
+	return err.Error()
 }
 
 // anyArgs lets groupHelp answer for words that are no command.
@@ -149,6 +164,8 @@ func args(names ...string) cobra.PositionalArgs {
 		switch {
 		case len(given) < len(names):
 			return usage("%s: %s is missing\nUsage: %s", cmd.CommandPath(), names[len(given)], cmd.UseLine())
+		case slices.Contains(given, ""):
+			return usage("%s: %s is empty\nUsage: %s", cmd.CommandPath(), names[min(slices.Index(given, ""), len(names)-1)], cmd.UseLine())
 		case len(given) > len(names):
 			return usage("%s: unexpected argument %q\nUsage: %s", cmd.CommandPath(), given[len(names)], cmd.UseLine())
 		}

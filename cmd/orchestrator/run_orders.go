@@ -167,16 +167,21 @@ func (c *cli) runResolve() *cobra.Command {
 		failed bool
 	)
 	cmd := &cobra.Command{
-		Use:   "resolve ID --applied|--not-applied",
+		Use:   "resolve ID --applied|--not-applied --reason TEXT",
 		Short: "Say how a stalled step really ended",
 		Long: `Tells the orchestrator what you found out about a stalled step: that its effect
 has happened (--applied, with the step's --output-json if later steps read it), or
-that it has not (--not-applied). The run goes on from there.`,
+that it has not (--not-applied, which is for a pivot and for a participant that is
+the only one; whatever else had no effect is retried or skipped). The run goes on
+from there. It wants a --reason, which is kept in the history.`,
 		Example: "  orchestrator run resolve order-1042 --step pay --applied --output-json '{\"receipt\":\"r-9\"}' --reason 'seen in the bank'\n  orchestrator run resolve order-1042 --step pay --not-applied --reason 'no such payment'",
 		Args:    args("ID"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if o.Applied == failed {
 				return usage("say one of --applied and --not-applied: whether the step's effect has happened")
+			}
+			if o.Reason == "" {
+				return usage("--reason is missing: say how you know; it is kept in the run's history")
 			}
 			var err error
 			if o.Output, err = c.parseInput("output-json", output); err != nil {

@@ -61,7 +61,7 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 		"status", status, "error", render.Shorten(render.Clean(r.Error), width),
 		"started", c.when(r.Created), "ended", c.ended(r.Run),
 		"key", keyText(r.Run), "tags", strings.Join(tags, " "),
-		"retry of", render.Clean(r.RetryOf), "deadline", c.whenPtr(r.Deadline),
+		"retry of", render.Clean(r.RetryOf), "deadline", c.deadline(r),
 		"input", inline(r.Input, width), "output", inline(r.Output, width),
 	}
 	if r.Decision != "" {
@@ -115,6 +115,14 @@ func (c *cli) ended(r rest.Run) string {
 		return ""
 	}
 	return c.when(*r.Ended) + ", after " + render.Duration(r.Ended.Sub(r.Created))
+}
+
+// deadline of a run that may still miss it.
+func (c *cli) deadline(r rest.RunDetail) string {
+	if r.Ended != nil {
+		return ""
+	}
+	return c.whenPtr(r.Deadline)
 }
 
 func (c *cli) whenPtr(t *time.Time) string {

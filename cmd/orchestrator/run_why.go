@@ -77,23 +77,52 @@ func (c *cli) explain(r *rest.RunDetail, workers []rest.Worker) explanation {
 		e.CanDo = append(e.CanDo, "orchestrator run history "+id+"   # how it came about, event by event")
 		return e
 	}
+	var ofSteps []reason
 	said := map[string]bool{}
-	for _, s := range unfolded(r) {
+	for _, s := range tasksOf(r) {
 		if s.Waiting != "" {
 			said[s.Waiting] = true
-			e.Reasons = append(e.Reasons, c.reasonOf(r, s, workers))
+			ofSteps = append(ofSteps, c.reasonOf(r, s, workers))
 		}
 	}
 	for _, w := range r.Waiting {
 		if !said[w] { // about the run as a whole
-			e.Reasons = slices.Insert(e.Reasons, 0, reason{Waits: w})
+			e.Reasons = append(e.Reasons, reason{Waits: w, CanDo: lockCommands(r, w)})
 		}
 	}
+	e.Reasons = append(e.Reasons, ofSteps...)
 	if r.Status == "running" && r.Decision != "committed" {
 		e.CanDo = append(e.CanDo, "orchestrator run cancel "+id+" --reason '...'   # "+cancelText(r))
 	}
 	e.CanDo = append(e.CanDo, "orchestrator run history "+id+"   # how it came here, event by event")
 	return e
+}
+
+// tasksOf are the steps of a run, and in place of one that fans out its items,
+// as far as they are shown.
+func tasksOf(r *rest.RunDetail) []*rest.Step {
+	var list []*rest.Step
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		if s.Items == nil {
+			list = append(list, s)
+			continue
+		}
+		for n := range s.Items.Shown {
+			list = append(list, &s.Items.Shown[n])
+		}
+	}
+	return list
+}
+
+// lockCommands are what shows more about the lock that a run waits for.
+func lockCommands(r *rest.RunDetail, waits string) []string {
+	for _, l := range r.Locks {
+		if l.Token == 0 && strings.Contains(waits, "lock "+l.Name) {
+			return []string{"orchestrator lock list " + shellQuote(l.Name) + "   # who holds it, and who waits"}
+		}
+	}
+	return nil
 }
 
 // cancelText says what a cancel would do.
@@ -150,7 +179,7 @@ func (c *cli) lasted(r *rest.RunDetail) string {
 	if r.Ended == nil {
 		return ""
 	}
-	return "after " + render.Duration(r.Ended.Sub(r.Created)) + ", " + c.ago(*r.Ended)
+	return "after " + render.Duration(r.Ended.Sub(r.Created)) + " (" + c.ago(*r.Ended) + ")"
 }
 
 // reasonOf says what one step waits for.
@@ -164,12 +193,17 @@ func (c *cli) reasonOf(r *rest.RunDetail, s *rest.Step, workers []rest.Worker) r
 	} else if n != "" {
 		why.Facts = append(why.Facts, "this is attempt "+strconv.Itoa(attemptAt(s)))
 	}
+	if s.Until != nil {
+		why.Facts = append(why.Facts, "until "+c.when(*s.Until))
+	}
 	if s.Started != nil && s.State != "stalled" {
 		why.Facts = append(why.Facts, "begun "+c.when(*s.Started))
 	}
 	switch {
 	case s.State == "stalled":
 		why.CanDo = settleCommands(r, s)
+	case s.Signal != "" && s.State == "waiting":
+		why.CanDo = []string{"orchestrator run signal " + shellQuote(r.ID) + " " + shellQuote(s.Signal) + " --payload '...'   # what it waits for, if that is for you to say"}
 	case s.Kind != "": // no task, so that no worker matters
 	case s.NextAttempt != nil:
 		why.Facts = append(why.Facts, "next attempt "+c.when(*s.NextAttempt))

@@ -119,13 +119,16 @@ func (l *loader) commandLine() error {
 
 // typed reads the text of a setting as its flag would, or says what is expected.
 func (l *loader) typed(key, text string) (any, error) {
-	f := l.flags.Lookup(strings.ReplaceAll(key, "_", "-"))
+	return typed(l.flags.Lookup(strings.ReplaceAll(key, "_", "-")), text)
+}
+
+func typed(f *pflag.Flag, text string) (any, error) {
 	switch f.Value.Type() {
 	case "int":
 		if n, err := strconv.Atoi(text); err == nil {
 			return n, nil
 		}
-		return nil, fmt.Errorf("expected a whole number, such as %s", f.DefValue)
+		return nil, fmt.Errorf("expected a whole number%s", suchAs(f))
 	case "bool":
 		if b, err := strconv.ParseBool(text); err == nil {
 			return b, nil
@@ -135,9 +138,17 @@ func (l *loader) typed(key, text string) (any, error) {
 		if d, err := time.ParseDuration(text); err == nil {
 			return d, nil
 		}
-		return nil, fmt.Errorf("expected a number with its unit (ms, s, m, h), such as %s", f.DefValue)
+		return nil, fmt.Errorf("expected a number with its unit (ms, s, m, h)%s", suchAs(f))
 	}
 	return text, nil
+}
+
+// suchAs gives a flag's default as an example.
+func suchAs(f *pflag.Flag) string {
+	if f.DefValue == "" || f.DefValue == "0" || f.DefValue == "0s" {
+		return ""
+	}
+	return ", such as " + f.DefValue
 }
 
 // origin is where a setting's value comes from, such as --listen or RINGMASTER_LISTEN.

@@ -27,9 +27,16 @@ func (c *cli) showWorkflow(w rest.Workflow) error {
 	if d := wf.Deadline(); d > 0 {
 		deadline = render.Duration(d) + " after the start"
 	}
-	c.pairs(c.out, "workflow", c.style.Bold(render.Clean(w.Name)), "description", render.Clean(wf.Description()),
+	pairs := []string{
+		"workflow", c.style.Bold(render.Clean(w.Name)), "description", render.Clean(wf.Description()),
 		"version", w.Version, "kind", w.Kind, "state", state, "registered", c.ago(w.Registered), "deadline", deadline,
-		"routing key", top.value("routing_key"), "output", top.value("output"))
+	}
+	for _, f := range top {
+		if !slices.Contains(drawnTopFields, f.name) {
+			pairs = append(pairs, strings.ReplaceAll(f.name, "_", " "), f.text())
+		}
+	}
+	c.pairs(c.out, pairs...)
 	fmt.Fprintln(c.out)
 	var nodes []render.Node
 	for i := range wf.Len() {
@@ -101,6 +108,9 @@ func (c *cli) boldFirst(column int, text string) string {
 	}
 	return text
 }
+
+// drawnTopFields are those of a workflow that showWorkflow says in its own words.
+var drawnTopFields = []string{"kind", "name", "description", "deadline", "steps", "participants"}
 
 // drawnFields are those of a step that its line of the graph says, or that
 // definitionNotes says in its own words.
@@ -182,15 +192,6 @@ func (f field) text() string {
 		return render.Shorten(render.Clean(strings.Join(strings.Fields(s), " ")), maxFieldText)
 	}
 	return inline(f.raw, maxFieldText)
-}
-
-func (fs fields) value(name string) string {
-	for _, f := range fs {
-		if f.name == name {
-			return f.text()
-		}
-	}
-	return ""
 }
 
 // fieldsOf takes a canonical definition apart: its own fields, and those of
