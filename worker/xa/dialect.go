@@ -87,7 +87,8 @@ type server interface {
 	rollback(ctx context.Context, conn *sqlx.Conn, gid string) error
 
 	// prepared tells whether the branch is prepared. Of one that is being
-	// committed it denies that only once the row is there.
+	// committed it denies that only once the row is there; where branches are
+	// bound, it does so only to the holder of the lock.
 	prepared(ctx context.Context, q sqlx.QueryerContext, gid string) (bool, error)
 	// list lists the prepared branches whose names have the prefix.
 	list(ctx context.Context, q sqlx.QueryerContext, prefix string) ([]listed, error)
@@ -117,7 +118,8 @@ func (d Dialect) server() server {
 type statements struct {
 	create                  []string
 	row, vote, note, prove  string
-	settle, close, votes    string
+	settle, close, lose     string
+	votes                   string
 	aged, dropRow, dropVote string
 }
 

@@ -75,7 +75,9 @@
 // on it. Otherwise the connection is closed, and whoever ends the branch waits
 // until the session has been over for a moment. (MariaDB says yes to a commit or a
 // rollback that another session sends right while the branch's is closing, loses
-// sight of the branch, and keeps its rows locked until it is started again.)
+// sight of the branch, and keeps its rows locked until it is started again. So a
+// commit by name looks for the row before it is answered, and says so where there
+// is none.)
 // Each prepare opens a connection; a limit of
 // connections must be 2 at least. A branch whose session ends before XA PREPARE
 // is rolled back; after it, it is kept, by MariaDB from 10.5 on, also over a crash of the

@@ -21,17 +21,20 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 	if b.endKept(ctx, true) {
 		return b.closed(ctx, b.db), nil
 	}
-	at, err := b.look(ctx, b.db)
-	if err != nil {
-		return nil, failure("committing", err)
-	}
-	if at.prepared {
-		gone, err := b.end(ctx, b.db, at, true, CodeCommit)
+	if !b.server.bound() {
+		// In a round trip less.
+		at, err := b.look(ctx, b.db)
 		if err != nil {
-			return nil, err
+			return nil, failure("committing", err)
 		}
-		if !gone {
-			return b.closed(ctx, b.db), nil
+		if at.prepared {
+			gone, err := b.end(ctx, b.db, at, true, CodeCommit)
+			if err != nil {
+				return nil, err
+			}
+			if !gone {
+				return b.closed(ctx, b.db), nil
+			}
 		}
 	}
 	// All that is left goes on under the lock: a prepare may still be at it.
@@ -40,7 +43,8 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 		return nil, err
 	}
 	defer s.close(ctx)
-	if at, err = s.look(ctx, s.conn); err != nil {
+	at, err := s.look(ctx, s.conn)
+	if err != nil {
 		return nil, failure("committing", err)
 	}
 	switch {
@@ -55,6 +59,8 @@ func (p *Participant) Commit(ctx context.Context, fn Func) ([]byte, error) {
 		return at.Result, nil
 	case at.applied, at.State == readOnly:
 		return s.closed(ctx, s.conn), nil
+	case at.State == lost:
+		return nil, worker.Unknown(CodeCommit, s.lostFromSight())
 	case at.known:
 		return nil, worker.Final(CodeHeuristicRollback, fmt.Errorf("xa: branch %s of step %s is to be committed but is not prepared, "+
 			"and its row was not committed: it was rolled back (its vote is noted as %q)", b.gid, b.info.Step, at.State))

@@ -112,7 +112,8 @@ func (mysql) statements(table string) statements {
 				generation = VALUES(generation), not_after = GREATEST(not_after, VALUES(not_after))`,
 		prove:  `INSERT INTO ` + rows + ` (gid, run_id, step, created_at) VALUES (?, ?, ?, ?)`,
 		settle: `UPDATE ` + votes + ` SET state = '` + voted + `', result = ? WHERE gid = ? AND token = ? AND state = '` + noted + `'`,
-		close:  `UPDATE ` + votes + ` SET state = '` + committed + `' WHERE gid = ? AND state = '` + voted + `'`,
+		close:  `UPDATE ` + votes + ` SET state = '` + committed + `' WHERE gid = ? AND state IN ('` + voted + `', '` + lost + `')`,
+		lose:   `UPDATE ` + votes + ` SET state = '` + lost + `' WHERE gid = ? AND state = '` + voted + `'`,
 		votes:  `SELECT gid, run_id, step, state, created_at FROM ` + votes + ` WHERE gid IN (?)`,
 		aged: `SELECT gid, run_id, created_at FROM ` + votes + `
 			WHERE created_at < ? AND not_after < ? AND (created_at, gid) > (?, ?)

@@ -73,7 +73,8 @@ func (postgres) statements(table string) statements {
 		settle: durable + `UPDATE ` + votes + ` SET state = '` + voted + `', result = $1::bytea FROM durable
 			WHERE gid = $2::text AND token = $3::bigint AND state = '` + noted + `'
 				AND EXISTS (SELECT 1 FROM pg_prepared_xacts x WHERE x.gid = $2::text)`,
-		close: `UPDATE ` + votes + ` SET state = '` + committed + `' WHERE gid = $1 AND state = '` + voted + `'`,
+		close: `UPDATE ` + votes + ` SET state = '` + committed + `' WHERE gid = $1 AND state IN ('` + voted + `', '` + lost + `')`,
+		lose:  `UPDATE ` + votes + ` SET state = '` + lost + `' WHERE gid = $1 AND state = '` + voted + `'`,
 		votes: `SELECT gid, run_id, step, state, created_at FROM ` + votes + ` WHERE gid IN (?)`,
 		aged: `SELECT gid, run_id, created_at FROM ` + votes + `
 			WHERE created_at < $1 AND not_after < $2 AND (created_at, gid) > ($3, $4)

@@ -19,6 +19,7 @@ import (
 const (
 	noted     = "noted"     // a prepare has begun; nothing was answered
 	voted     = "voted"     // prepared, and answered
+	lost      = "lost"      // voted; the server says that it is committed, and it is not
 	readOnly  = "read_only" // wrote nothing, ended, and answered
 	committed = "committed"
 	aborted   = "aborted" // or blocked ahead of its prepare
@@ -252,6 +253,8 @@ func (b *branch) end(ctx context.Context, e executor, at standing, commit bool, 
 	}
 	err = b.server.finish(ctx, e, b.gid, commit, at.Token&math.MaxUint32, b.opts.LockTimeout)
 	switch {
+	case err == nil && commit && b.server.bound():
+		return false, b.witness(ctx, e)
 	case err == nil:
 		return false, nil
 	case errors.Is(err, errGone):
@@ -260,6 +263,25 @@ func (b *branch) end(ctx context.Context, e executor, at standing, commit bool, 
 		return false, worker.Retryable(CodeBusy, fmt.Errorf("xa: %s branch %s: %w", doing, b.gid, err))
 	}
 	return false, worker.Unknown(code, fmt.Errorf("xa: %s branch %s: %w", doing, b.gid, err))
+}
+
+// witness checks that a commit has committed, which a server that has lost sight
+// of the branch only says.
+func (b *branch) witness(ctx context.Context, e executor) error {
+	var applied bool
+	if err := sqlx.GetContext(ctx, e, &applied, b.sql.row, b.gid); err != nil {
+		return worker.Unknown(CodeCommit, fmt.Errorf("xa: looking for the row of branch %s after its commit: %w", b.gid, err))
+	}
+	if applied {
+		return nil
+	}
+	_, err := e.ExecContext(ctx, b.sql.lose, b.gid)
+	return worker.Unknown(CodeCommit, errors.Join(b.lostFromSight(), err))
+}
+
+func (b *branch) lostFromSight() error {
+	return fmt.Errorf("xa: the server has committed branch %s by its own words, but not in fact, and has lost sight of it: "+
+		"it holds the branch's locks until it is started again, and then the branch can be committed", b.gid)
 }
 
 // failure is an error of the database with which nothing was left behind.
