@@ -75,6 +75,12 @@
 // A single participant is committed in one phase: it gets a commit task and
 // nothing else, so that its commit must be able to do the whole work.
 //
+// # Isolation
+//
+// Lock and LockShared name locks that a run holds from before its first step
+// until it has ended; runs that name the same one take turns. Serial lets at most
+// one task of a routing key be in flight, and leaves the runs side by side.
+//
 // # Expressions
 //
 // A closure cannot travel, so conditions, inputs, outputs and routing keys are
@@ -87,7 +93,7 @@
 //
 // When, ForEach, Input, CompensationInput, SleepUntil, TimeoutOutput and Case of a step see the outputs of its
 // ancestors, CompensationInput also that of the step itself; Output sees all
-// steps, RoutingKey none. A participant counts as a step here: its output is
+// steps, RoutingKey and locks none. A participant counts as a step here: its output is
 // what its prepare yielded. Its own Input sees the run's input alone. Input and CompensationInput of
 // a step that fans out see two variables more, item and index. All references are checked when the definition is
 // built, and so are syntax and types. The standard functions and macros of CEL

@@ -13,6 +13,7 @@ type document struct {
 	deadline    time.Duration
 	output      string
 	locks       []lockDocument
+	serial      bool
 	steps       []stepDocument
 }
 

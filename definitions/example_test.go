@@ -168,3 +168,36 @@ func ExampleTCC() {
 	// Output:
 	// tcc 2 true
 }
+
+// A transfer holds both accounts for as long as it runs; a report shares them with
+// other reports.
+func ExampleSagaBuilder_Lock() {
+	b := definitions.Saga("transfer").Service("bank").Deadline(time.Minute)
+	b.Lock("'account/' + input.from").Lock("'account/' + input.to").LockShared("'rates'")
+	b.Step("debit").Action("debit").Compensation("refund")
+	b.Step("credit").Action("credit").Pivot()
+	wf := b.MustBuild()
+	fmt.Println(wf.EvalLocks([]byte(`{"from":"9","to":"1"}`)))
+	_, err := wf.EvalLocks([]byte(`{"from":"9"}`))
+	fmt.Println(err)
+	// Output:
+	// [{account/1 false} {account/9 false} {rates true}] <nil>
+	// locks[1].name: evaluate "'account/' + input.to": no such key: to
+}
+
+// One task of a customer at a time, in the order in which they came.
+func ExampleSagaBuilder_Serial() {
+	b := definitions.Saga("order").Service("shop").RoutingKey("input.customer").Serial()
+	b.Step("reserve").Action("reserve").Compensation("release")
+	b.Step("deliver").Action("deliver").Pivot()
+	fmt.Println(b.MustBuild().Serial())
+
+	// A two-phase commit would wait for itself.
+	p := definitions.TwoPhase("transfer").Service("bank").Serial()
+	p.Participant("debit").Prepare("prepare").Commit("commit").Abort("abort")
+	_, err := p.Build()
+	fmt.Println(err)
+	// Output:
+	// true
+	// invalid workflow definition "transfer": serial: a two-phase commit cannot be serial, since a prepare may wait for what another run has locked; give it a lock instead [value]
+}

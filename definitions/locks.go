@@ -17,12 +17,12 @@ import (
 // Limits of named locks.
 const (
 	MaxLockExpressions = 16
-	MaxLockNameBytes   = 255  // of an evaluated name
+	MaxLockNameBytes   = 255 // of an evaluated name
 	MaxLockNames       = 256 // that the expressions of one run yield together
 )
 
-// SerialPrefix begins names that are kept for other uses; a named lock may not
-// begin with it.
+// SerialPrefix begins the names under which the tokens of [SagaBuilder.Serial]
+// travel; a named lock may not begin with it.
 const SerialPrefix = "serial:"
 
 // Lock is a named lock that a run wants.
@@ -60,6 +60,15 @@ func (b *SagaBuilder) LockShared(expr string) *SagaBuilder {
 	return b
 }
 
+// Serial has at most one task be in flight of all runs of this workflow that
+// have the same routing key, whatever its step and phase, in the order in which
+// they came to be due. The steps of two runs may take turns: what keeps whole
+// runs apart is Lock. Child runs and waits are not tasks.
+func (b *SagaBuilder) Serial() *SagaBuilder {
+	b.doc.serial = true
+	return b
+}
+
 // Lock is [SagaBuilder.Lock]: the lock is held from before the first participant
 // prepares until all know the decision.
 func (b *TransactionBuilder) Lock(expr string) *TransactionBuilder {
@@ -73,8 +82,19 @@ func (b *TransactionBuilder) LockShared(expr string) *TransactionBuilder {
 	return b
 }
 
+// Serial is [SagaBuilder.Serial]. It is for a TCC only: in a two-phase commit a
+// prepare may wait for what another run has locked, and that run's commit would
+// wait behind it.
+func (b *TransactionBuilder) Serial() *TransactionBuilder {
+	b.doc.serial = true
+	return b
+}
+
 // HasLocks reports whether runs want named locks.
 func (w *Workflow) HasLocks() bool { return len(w.locks) > 0 }
+
+// Serial reports whether at most one task of a routing key may be in flight.
+func (w *Workflow) Serial() bool { return w.serial }
 
 // EvalLocks evaluates which locks a run with that input wants, in the order of
 // their names (byte by byte), each once; for itself alone where one expression
@@ -153,8 +173,12 @@ func lockName(v ref.Val) (string, error) {
 	return name, nil
 }
 
-// locks checks and compiles the lock expressions.
+// locks checks and compiles the lock expressions, and what goes with Serial.
 func (v *validator) locks(w *Workflow) {
+	if v.doc.serial && v.doc.kind == KindTwoPhase {
+		v.fault(-1, "serial", RuleValue, "a two-phase commit cannot be serial, since a prepare may wait for what another run has locked; give it a lock instead")
+	}
+	w.serial = v.doc.serial
 	if n := len(v.doc.locks); n > MaxLockExpressions {
 		v.fault(-1, "locks", RuleLimit, "%d lock expressions are more than the limit of %d", n, MaxLockExpressions)
 		return
@@ -174,7 +198,7 @@ func (v *validator) locks(w *Workflow) {
 	}
 }
 
-// locks writes the lock expressions.
+// locks writes the fields of locks and of Serial.
 func (o *writer) locks(w *Workflow) {
 	if len(w.locks) > 0 {
 		o.key("locks")
@@ -190,6 +214,7 @@ func (o *writer) locks(w *Workflow) {
 		}
 		o.b = append(o.b, ']')
 	}
+	o.flag("serial", w.serial)
 }
 
 func (o *writer) flag(k string, on bool) {

@@ -58,6 +58,8 @@ func TestLockDefinitionsThatCannotBe(t *testing.T) {
 	step(many, "a")
 	wrong := definitions.Saga("flow").Service("s").Lock("").Lock("1").Lock("[1]").LockShared("[['a']]").Lock("steps.a.output")
 	step(wrong, "a")
+	serial := definitions.TwoPhase("flow").Service("s").Serial()
+	serial.Participant("p").Prepare("p").Commit("c").Abort("a")
 	for name, tt := range map[string]struct {
 		b interface {
 			Build() (*definitions.Workflow, error)
@@ -67,6 +69,7 @@ func TestLockDefinitionsThatCannotBe(t *testing.T) {
 		"too many": {many, []string{" locks limit"}},
 		"wrong": {wrong, []string{" locks[0].name required", " locks[1].name expression", " locks[2].name expression",
 			" locks[3].name expression", " locks[4].name reference"}},
+		"a serial two-phase commit": {serial, []string{" serial value"}},
 	} {
 		_, err := tt.b.Build()
 		if got := faultsOf(t, err); !slices.Equal(got, tt.want) {

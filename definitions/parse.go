@@ -62,6 +62,7 @@ func (r *reader) document(v ref.Val) (document, bool) {
 		deadline:    f.duration("deadline"),
 		output:      f.text("output"),
 		locks:       f.locks("locks"),
+		serial:      f.flag("serial"),
 	}
 	list, item := "steps", r.step
 	if doc.kind.HasParticipants() {

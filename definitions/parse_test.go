@@ -71,8 +71,8 @@ func TestCanonicalJSON(t *testing.T) {
 			head + `"steps":[` + a + `,"retry":{"initial":"2m","max":"2m","jitter":0,"non_retryable":["a","b"]},"compensation_retry":{"initial":"100ms","max":"100ms","max_attempts":3}}` + tail},
 		"attempts after the pivot": {head + `"steps":[{"name":"p","service":"s","action":"x","pivot":true},{"name":"q","service":"s","action":"x","retry":{"max_attempts":-1}},{"name":"r","service":"s","action":"x","retry":{"max_attempts":10}}]}`,
 			head + `"steps":[{"name":"p","service":"s","action":"x","pivot":true,"after":[]},{"name":"q","service":"s","action":"x","after":["p"]},{"name":"r","service":"s","action":"x","after":["q"],"retry":{"max_attempts":10}}` + tail},
-		"everything": {head + `"description":"d <&> \u00e9","routing_key":"input.k","deadline":"2h45m","output":"input","locks":[{"shared":false,"name":"input.a"},{"name":"['b']","shared":true}],"steps":[` + a + `,"when":"true","input":"1","compensation_input":"2","placement":"least-loaded"}]}`,
-			head + `"description":"d <&> é","routing_key":"input.k","deadline":"2h45m","output":"input","locks":[{"name":"input.a"},{"name":"['b']","shared":true}],"steps":[` + a + `,"when":"true","input":"1","compensation_input":"2","placement":"least-loaded"}` + tail},
+		"everything": {head + `"description":"d <&> \u00e9","routing_key":"input.k","deadline":"2h45m","output":"input","serial":true,"locks":[{"shared":false,"name":"input.a"},{"name":"['b']","shared":true}],"steps":[` + a + `,"when":"true","input":"1","compensation_input":"2","placement":"least-loaded"}]}`,
+			head + `"description":"d <&> é","routing_key":"input.k","deadline":"2h45m","output":"input","locks":[{"name":"input.a"},{"name":"['b']","shared":true}],"serial":true,"steps":[` + a + `,"when":"true","input":"1","compensation_input":"2","placement":"least-loaded"}` + tail},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

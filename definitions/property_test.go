@@ -47,6 +47,9 @@ func drawLocks(t *rapid.T, b *definitions.SagaBuilder) {
 			b.Lock(name)
 		}
 	}
+	if rapid.Bool().Draw(t, "serial") {
+		b.Serial()
+	}
 }
 
 func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []string) {
@@ -192,7 +195,7 @@ func sameWorkflow(t interface{ Fatalf(string, ...any) }, a, b *definitions.Workf
 		t.Fatalf("JSON differs:\n%s\n%s", a.JSON(), b.JSON())
 	}
 	if a.Name() != b.Name() || a.Description() != b.Description() || a.Kind() != b.Kind() || a.Deadline() != b.Deadline() ||
-		a.PivotIndex() != b.PivotIndex() || a.HasOutput() != b.HasOutput() || a.HasLocks() != b.HasLocks() || a.Len() != b.Len() {
+		a.PivotIndex() != b.PivotIndex() || a.HasOutput() != b.HasOutput() || a.HasLocks() != b.HasLocks() || a.Serial() != b.Serial() || a.Len() != b.Len() {
 		t.Fatalf("workflows differ: %s", a.JSON())
 	}
 	for i := range a.Len() {

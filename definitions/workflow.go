@@ -89,6 +89,7 @@ type Workflow struct {
 	routingKey   *expression
 	output       *expression
 	locks        []lockExpression
+	serial       bool
 	exprs        []stepExpressions
 }
 

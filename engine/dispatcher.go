@@ -26,10 +26,11 @@ type class struct {
 	// or the ring changes (placement Ring).
 	strict map[*peer]*backlog
 	whole  int // entries waiting that hold their task
+	behind int // tasks that wait for the one before of their routing key (serial workflows)
 }
 
 func (c *class) depth() int {
-	n := c.waiting.len()
+	n := c.waiting.len() + c.behind
 	for _, q := range c.strict {
 		n += q.len()
 	}
@@ -39,7 +40,8 @@ func (c *class) depth() int {
 // offer is a task that may go to a worker.
 type offer struct {
 	entry
-	class *class
+	class  *class
+	serial string // the lease that it needs; see leaseName
 }
 
 // sent is a task at a worker, or on its way to one.
@@ -48,6 +50,7 @@ type sent struct {
 	class       *class
 	queue       string        // that it was published to; "" while it has not been
 	seq         uint64        // 0 while it has not been published
+	token       uint64        // of its routing key's lease, where it has one
 	adopted     bool          // sent by an earlier incarnation; the worker listed it
 	idle        bool          // the worker's last heartbeat listed it, as not started or as answered
 	running     bool          // ... as started
@@ -84,6 +87,8 @@ type dispatcher struct {
 	// all who may have them have reported, or the grace is over.
 	limbo     map[protocol.TaskID]*limboTask
 	limboEnds time.Duration
+	leases    map[string]*lease // of routing keys of serial workflows that have tasks
+	tokens    uint64            // given out with them
 	known     knownWorkers
 	connected bool          // to the broker
 	session   uint64        // grows with every reconnect to it
@@ -92,14 +97,15 @@ type dispatcher struct {
 
 type limboTask struct {
 	offer
-	timeout time.Duration
-	cancel  bool
+	scheduled time.Time
+	timeout   time.Duration
+	cancel    bool
 }
 
 func newDispatcher(e *Engine) *dispatcher {
 	return &dispatcher{
 		eng: e, classes: map[classKey]*class{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
-		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, known: newKnownWorkers(), connected: true,
+		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, known: newKnownWorkers(), connected: true,
 	}
 }
 
@@ -126,7 +132,11 @@ func (d *dispatcher) offer(offers []offer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range offers {
-		d.place(offers[i].class, offers[i].entry)
+		if offers[i].serial != "" {
+			d.enter(offers[i])
+		} else {
+			d.place(offers[i].class, offers[i].entry)
+		}
 	}
 }
 
@@ -190,6 +200,9 @@ func (c *class) load(i int) int {
 // send gives a task to a worker; the sender publishes it.
 func (d *dispatcher) send(p *peer, c *class, e entry) {
 	s := &sent{entry: e, class: c}
+	if e.lease != nil {
+		s.token = d.nextToken(e.lease)
+	}
 	p.out[e.id] = s
 	if e.task == nil {
 		d.eng.shardOf(e.id.Ref).inbox.put(message{ref: e.id.Ref, fetch: &assignment{id: e.id, peer: p, sent: s}})
@@ -199,6 +212,9 @@ func (d *dispatcher) send(p *peer, c *class, e entry) {
 }
 
 func (d *dispatcher) publish(p *peer, s *sent) {
+	if s.lease != nil {
+		s.task = withToken(s.task, s.lease.name, s.token)
+	}
 	s.task.Resent = s.doubtful
 	p.pending = append(p.pending, s)
 	d.mark(p)
@@ -221,6 +237,7 @@ func (d *dispatcher) assign(a *assignment, task *protocol.Task) {
 	}
 	if task == nil {
 		delete(a.peer.out, a.id)
+		d.left(&a.sent.entry)
 		d.refill(a.peer)
 	} else {
 		a.sent.task = task

@@ -14,12 +14,12 @@ import (
 // collected by the test.
 type desk struct {
 	*dispatcher
-	t     *testing.T
+	t     testing.TB
 	class *class
 	beats uint64
 }
 
-func newDesk(t *testing.T) *desk {
+func newDesk(t testing.TB) *desk {
 	t.Helper()
 	b, err := memory.New(memory.Config{})
 	if err != nil {

@@ -189,14 +189,20 @@ func (d *dispatcher) release(ofService func(string) bool, doubtful bool) {
 		return
 	}
 	d.eng.log.Info("recovered tasks are sent again", "tasks", len(released), "doubtful", doubtful)
+	var serial []*limboTask
 	for _, l := range released {
 		l.doubtful = doubtful
-		if l.cancel {
+		switch {
+		case l.cancel:
 			d.withdrawn(l.entry)
-		} else {
+			d.left(&l.entry)
+		case l.lease != nil:
+			serial = append(serial, l)
+		default:
 			d.place(l.class, l.entry)
 		}
 	}
+	d.readmit(serial)
 	if len(d.limbo) == 0 {
 		d.limbo = map[protocol.TaskID]*limboTask{}
 	}

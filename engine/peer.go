@@ -265,6 +265,7 @@ func (d *dispatcher) lost(p *peer, s *sent, why machine.LossReason) {
 	s.dropped = true
 	d.eng.metrics.lost.WithLabelValues(lossWord(why)).Inc()
 	d.postLost(s.id, why, p.id, s.progress)
+	d.left(&s.entry)
 }
 
 // lossWord is the label of a loss.
@@ -350,6 +351,7 @@ func (d *dispatcher) recovered(tasks []limboTask) {
 	defer d.mu.Unlock()
 	for i := range tasks {
 		d.limbo[tasks[i].id] = &tasks[i]
+		d.reclaim(&tasks[i])
 	}
 }
 

@@ -14,6 +14,7 @@ type entry struct {
 	// attempt to a worker that has not said so. That it failed at one worker
 	// then does not prove that it had no effect.
 	doubtful bool
+	lease    *lease // of its routing key, where its workflow is serial
 }
 
 const chunkSize = 256

@@ -127,11 +127,13 @@ func (d *dispatcher) answered(results []protocol.Result) (dropped, stray map[int
 		case s != nil:
 			delete(p.out, r.TaskID)
 			s.dropped = true
+			d.left(&s.entry)
 			if len(refill) == 0 || refill[len(refill)-1] != p {
 				refill = append(refill, p)
 			}
 		case l != nil:
 			delete(d.limbo, r.TaskID)
+			d.left(&l.entry)
 		case r.Outcome == protocol.OutcomeFailed && d.elsewhere(r.TaskID):
 			if dropped == nil {
 				dropped = map[int]bool{}

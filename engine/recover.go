@@ -70,9 +70,9 @@ func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	step := r.state.Def(c.Step)
 	id := taskID(r.row.Ref, c)
 	_, timeout := machine.TaskOf(step, c.Phase)
-	t := limboTask{timeout: timeout, offer: offer{
+	t := limboTask{timeout: timeout, scheduled: c.Scheduled, offer: offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority()},
-		class: s.eng.dispatcher.class(step, c.Phase),
+		class: s.eng.dispatcher.class(step, c.Phase), serial: leaseName(r),
 	}}
 	s.alarmQueueTimeout(step, c, id)
 	return t

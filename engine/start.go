@@ -224,13 +224,13 @@ func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 	step := r.state.Def(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id)},
-		class: s.eng.dispatcher.class(step, c.Phase),
+		class: s.eng.dispatcher.class(step, c.Phase), serial: leaseName(r),
 	})
 	s.alarmQueueTimeout(step, c, id)
 }
 
 func (s *shard) cancelOrder(r *run, id protocol.TaskID, gentle bool) cancelOrder {
-	return cancelOrder{id: id, gentle: gentle, class: s.eng.dispatcher.class(r.state.Def(int(id.Step)), machine.Phase(id.Phase))}
+	return cancelOrder{id: id, gentle: gentle, serial: leaseName(r), class: s.eng.dispatcher.class(r.state.Def(int(id.Step)), machine.Phase(id.Phase))}
 }
 
 // task builds what is sent to a worker.

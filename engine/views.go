@@ -170,6 +170,9 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 	case v.Outstanding:
 		typ, _ := machine.TaskOf(def, v.Phase)
 		where := e.dispatcher.whereabouts(outstanding(r, i, v))
+		if n, waits := e.dispatcher.before(leaseName(r), outstanding(r, i, v)); waits {
+			return fmt.Sprintf("%s of step %s waits for its turn at key %s: %d before it", v.Phase, s.Name, r.state.RoutingKey(), n)
+		}
 		switch {
 		case where.started:
 			return fmt.Sprintf("%s of step %s runs at worker %s", v.Phase, s.Name, where.worker)

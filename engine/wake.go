@@ -73,7 +73,7 @@ func (s *shard) expire(id protocol.TaskID) error {
 	if err != nil || r == nil || !slices.Contains(r.dispatched, id) {
 		return err
 	}
-	s.eng.dispatcher.expire(id, s.eng.dispatcher.class(r.state.Def(int(id.Step)), machine.Phase(id.Phase)))
+	s.eng.dispatcher.expire(id, s.eng.dispatcher.class(r.state.Def(int(id.Step)), machine.Phase(id.Phase)), leaseName(r))
 	return nil
 }
 

@@ -11,6 +11,7 @@ type cancelOrder struct {
 	gentle bool // take it back if it has not been sent; else let it be
 	ended  bool // the run has ended: nobody waits to hear of it
 	class  *class
+	serial string // the lease that it needs
 }
 
 // cancel carries out a cancelOrder, and sees to it that the run hears of the
@@ -35,6 +36,7 @@ func (d *dispatcher) cancel(o cancelOrder) {
 			delete(p.out, o.id)
 			s.dropped = true
 			withdrawn(s.entry)
+			d.left(&s.entry)
 			d.refill(p)
 			return
 		}
@@ -46,8 +48,9 @@ func (d *dispatcher) cancel(o cancelOrder) {
 		d.mark(p)
 		return
 	}
-	if e, ok := d.unqueue(o.class, o.id); ok {
+	if e, ok := d.unqueue(o.class, o.serial, o.id); ok {
 		withdrawn(e)
+		d.left(&e)
 		return
 	}
 	// Nowhere: its result is on its way to the run, ahead of this.
@@ -57,8 +60,11 @@ func (d *dispatcher) cancel(o cancelOrder) {
 	d.postLost(o.id, machine.LostVanished, "", nil)
 }
 
-// unqueue takes a task out of its class's queues.
-func (d *dispatcher) unqueue(c *class, id protocol.TaskID) (entry, bool) {
+// unqueue takes a task out of its class's queues, or its key's.
+func (d *dispatcher) unqueue(c *class, serial string, id protocol.TaskID) (entry, bool) {
+	if e, ok := d.unlease(serial, id); ok {
+		return e, true
+	}
 	e, ok := c.waiting.remove(id)
 	for _, q := range c.strict {
 		if ok {
@@ -86,7 +92,7 @@ func (d *dispatcher) withdrawn(e entry) {
 
 // expire ends the wait of a task whose queue timeout has passed, unless a
 // worker has started it.
-func (d *dispatcher) expire(id protocol.TaskID, c *class) {
+func (d *dispatcher) expire(id protocol.TaskID, c *class, serial string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	post := func(mayHaveLeft bool) {
@@ -94,9 +100,11 @@ func (d *dispatcher) expire(id protocol.TaskID, c *class) {
 			Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt, Sent: mayHaveLeft,
 		}})
 	}
-	if _, ok := d.limbo[id]; ok {
+	if l, ok := d.limbo[id]; ok {
 		delete(d.limbo, id)
 		post(true)
+		d.left(&l.entry)
+		d.wakeSender()
 		return
 	}
 	for _, p := range d.peers {
@@ -115,11 +123,14 @@ func (d *dispatcher) expire(id protocol.TaskID, c *class) {
 		delete(p.out, id)
 		s.dropped = true
 		post(published || s.doubtful)
+		d.left(&s.entry)
 		d.refill(p)
 		d.wakeSender()
 		return
 	}
-	if e, ok := d.unqueue(c, id); ok {
+	if e, ok := d.unqueue(c, serial, id); ok {
 		post(e.doubtful)
+		d.left(&e)
+		d.wakeSender()
 	}
 }

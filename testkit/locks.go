@@ -3,6 +3,7 @@ package testkit
 import (
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
@@ -59,6 +60,10 @@ func (s *simulation) askLock() {
 func (s *simulation) lockTokens() (tokens []protocol.Token) {
 	for _, l := range s.state.Locks() {
 		tokens = append(tokens, protocol.Token{Name: l.Name, Token: l.Token})
+	}
+	if s.wf.Serial() { // a new one each time that a task is sent
+		s.tokens++
+		tokens = append(tokens, protocol.Token{Name: definitions.SerialPrefix + s.wf.Name() + "/" + s.state.RoutingKey(), Token: s.tokens})
 	}
 	return tokens
 }
