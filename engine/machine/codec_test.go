@@ -259,7 +259,25 @@ func FuzzDecodeEvents(f *testing.F) {
 	}
 	f.Add(AppendEvents(nil, history))
 	f.Add(AppendEvents(nil, append(history, s.Checkpoint(noon))))
-	transaction, single := participants(2), participants(1)
+	transaction, single, fan := participants(2), participants(1), fanOutOf(2)
+	for _, fails := range []string{"", "ship[2]"} {
+		c := course{state: NewState(fan), fails: fails, size: 1}
+		c.run(f, Start{RunID: "r", Input: []byte("[1,{\"a\":2},3]")})
+		f.Add(c.history(f))
+		if c.records = c.records[:len(c.records)-2]; fails != "" {
+			s := NewState(fan)
+			events, err := DecodeEvents(c.history(f))
+			if err != nil {
+				f.Fatal(err)
+			}
+			for _, e := range events {
+				if err := s.Apply(e); err != nil {
+					f.Fatal(err)
+				}
+			}
+			f.Add(AppendEvents(nil, append(events, s.Checkpoint(noon))))
+		}
+	}
 	for _, events := range transactionHistories(f) {
 		f.Add(AppendEvents(nil, events))
 	}
@@ -277,6 +295,7 @@ func FuzzDecodeEvents(f *testing.F) {
 		foldAnything(t, wf, events)
 		foldAnything(t, transaction, events)
 		foldAnything(t, single, events)
+		foldAnything(t, fan, events)
 	})
 }
 
@@ -296,7 +315,7 @@ func foldAnything(t *testing.T, wf *definitions.Workflow, events []Event) {
 	if s.Seq() == 0 {
 		return
 	}
-	for i := range wf.Len() {
+	for i := range s.NumSteps() {
 		s.StepView(i)
 		s.TaskInput(i, Compensate)
 	}

@@ -297,7 +297,8 @@ func (d *decision) expand(i int) {
 	if !t.ordered && !d.wanted(i, generation) {
 		return
 	}
-	list, err := t.input, error(nil)
+	var err error
+	list := t.input
 	if t.ordered {
 		var at []uint32
 		if at, err = cutList(list, definitions.MaxItemsLimit); err == nil {

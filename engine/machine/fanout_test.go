@@ -76,6 +76,19 @@ func (c *course) run(t testing.TB, start Start) *State {
 	}
 }
 
+// history is all records as one.
+func (c *course) history(t testing.TB) []byte {
+	var all []Event
+	for _, data := range c.records {
+		events, err := DecodeEvents(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, events...)
+	}
+	return AppendEvents(nil, all)
+}
+
 // TestOneStepStartsFewItems: however wide the window is, a record holds few
 // events, and ticks bring the rest.
 func TestOneStepStartsFewItems(t *testing.T) {
