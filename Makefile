@@ -7,20 +7,23 @@ LDFLAGS  := -X main.version=$(VERSION)
 VULN     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo demo-rabbit test test-race bench bench-quick lint vuln fuzz clean
+.PHONY: help build demo demo-rabbit demo-bank test test-race bench bench-quick lint vuln fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## build the binaries into bin/
 	@mkdir -p $(BIN)
-	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/order-flow/cmd/...
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/order-flow/cmd/... ./examples/bank-transfer/cmd/...
 
 demo: ## orders flow, fail and are compensated, in one process; nothing to install
 	$(GO) run ./examples/order-flow/cmd/demo
 
 demo-rabbit: build ## the same as separate processes over RabbitMQ, two of which are killed
 	$(TESTENV) $(BIN)/demo --mode rabbit --bin $(BIN)
+
+demo-bank: build ## money moves between PostgreSQL and MariaDB, by 2PC, TCC and saga, while everything is killed
+	$(BIN)/bank-demo --bin $(BIN) $(DEMO_BANK)
 
 test: ## everything, on real services, which are installed and started where they are missing
 	$(TESTENV) $(GO) test ./...
