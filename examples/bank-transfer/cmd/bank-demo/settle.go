@@ -19,10 +19,7 @@ import (
 // sent a task, and a later attempt was refused: that says nothing of the first,
 // and nothing is compensated past a pivot. The bank's books tell.
 func (t *town) operate(ctx context.Context) error {
-	for {
-		if err := sleep(ctx, 500*time.Millisecond); err != nil {
-			return nil
-		}
+	for sleep(ctx, 500*time.Millisecond) == nil {
 		for _, wf := range transfer.All(t.kind) {
 			for run, err := range t.d.client.All(ctx, client.Filter{Workflow: wf.Name(), Statuses: []string{"stalled"}}) {
 				if err == nil {
@@ -31,15 +28,19 @@ func (t *town) operate(ctx context.Context) error {
 				switch {
 				case ctx.Err() != nil:
 					return nil
-				case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrConflict):
-					// It was killed just now, or the run has moved on: look again.
+				case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrConflict), errors.Is(err, errLookAgain):
+					// It was killed just now, or the run has moved on.
 				case err != nil:
 					return err
 				}
 			}
 		}
 	}
+	return nil
 }
+
+// errLookAgain says that a bank's database is down.
+var errLookAgain = errors.New("the books cannot be read now")
 
 // settle looks into the books and says what happened.
 func (t *town) settle(ctx context.Context, run rest.Run) error {
@@ -53,7 +54,7 @@ func (t *town) settle(ctx context.Context, run rest.Run) error {
 	db := t.d.books[bank].DB()
 	var entries int
 	if err := db.GetContext(ctx, &entries, db.Rebind(`SELECT count(*) FROM entries WHERE transfer = ?`), run.ID); err != nil {
-		return nil // the database is down: look again
+		return fmt.Errorf("%w: %w", errLookAgain, err)
 	}
 	order := rest.Settle{Step: run.FailedStep, By: "bank-demo", Applied: entries > 0, Reason: "the books of " + bank + " do not have it"}
 	if order.Applied {
