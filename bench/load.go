@@ -218,9 +218,13 @@ func saturate(ctx context.Context, s *system, w workload, warmUp, length time.Du
 	l := &load{s: s, w: w}
 	stop := make(chan struct{})
 	var lanes sync.WaitGroup
-	for range s.b.o.load.lanes {
+	shape := s.b.o.load
+	if w.lanes > 0 {
+		shape.lanes, shape.batch = w.lanes, w.batch
+	}
+	for range shape.lanes {
 		lanes.Go(func() {
-			if err := l.lane(ctx, s.b.o.load.batch, stop); err != nil {
+			if err := l.lane(ctx, shape.batch, stop); err != nil {
 				l.fail(err)
 			}
 		})

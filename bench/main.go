@@ -3,7 +3,8 @@
 //
 // It first measures what RabbitMQ and SQLite can do with no engine between
 // them, then three-step sagas, TCCs and two-phase commits through the real daemon, the same RabbitMQ and
-// real worker processes, every commit synchronous. Everything it needs it
+// real worker processes, every commit synchronous; TCCs and two-phase commits also
+// between a PostgreSQL and a MariaDB. Everything it needs it
 // starts by itself, in private directories and on private ports, and ends
 // again. It prints a table for people and writes the figures as JSON, an array
 // of {"name", "value", "unit"}.
@@ -54,6 +55,8 @@ func main() {
 			exit(childMain(os.Args[2:], echoMain))
 		case "worker":
 			exit(childMain(os.Args[2:], workerMain))
+		case "bank":
+			exit(childMain(os.Args[2:], bankMain))
 		}
 	}
 	var o options

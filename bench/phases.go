@@ -32,6 +32,7 @@ var phases = []phase{
 	{"history", "size of the database, checkpointed", measureHistory},
 	{"tcc", "saturation with TCCs of two participants", measureTCC},
 	{"twophase", "saturation with two-phase commits of two participants", measureTwoPhase},
+	{"databases", "TCCs and two-phase commits between PostgreSQL and MariaDB, and what the databases can do by themselves", measureDatabases},
 	{"failing", "saturation with sagas that fail at step 3 and are compensated", measureFailing},
 	{"memory", "starts one by one, then memory with 10,000 and 100,000 unfinished runs", measureMemory},
 	{"recovery", "recovery: kill -9 with 500 runs in flight, several times; the worst counts", measureRecovery},
@@ -71,6 +72,7 @@ type durations struct {
 	saturated    time.Duration
 	load80       time.Duration
 	transactions time.Duration // each of TCC and two-phase commit
+	databases    time.Duration // the same on real databases, and the ceiling of each
 	failing      time.Duration
 	kills        int
 	settle       time.Duration // longest wait for memory to settle
@@ -82,13 +84,13 @@ func durationsOf(quick bool) durations {
 	d := durations{
 		echo: 3 * time.Second, echoRuns: 3, latencies: 5_000, sqlite: time.Second, light: 2_000,
 		warmUp: 4 * time.Second, saturated: 15 * time.Second, load80: 15 * time.Second,
-		transactions: 10 * time.Second, failing: 10 * time.Second,
+		transactions: 10 * time.Second, databases: 8 * time.Second, failing: 10 * time.Second,
 		kills: 3, settle: 30 * time.Second, unloaded: 10_000, loaded: 100_000,
 	}
 	if quick {
 		d.echo, d.echoRuns, d.latencies, d.sqlite, d.light = 2*time.Second, 2, 2_000, 400*time.Millisecond, 500
 		d.warmUp, d.saturated, d.load80 = 2*time.Second, 6*time.Second, 6*time.Second
-		d.transactions, d.failing = 4*time.Second, 4*time.Second
+		d.transactions, d.databases, d.failing = 4*time.Second, 3*time.Second, 4*time.Second
 		d.kills, d.settle = 2, 8*time.Second
 	}
 	return d
@@ -108,6 +110,7 @@ type bench struct {
 	self   string // this program
 	report *report
 	rabbit *testenv.Rabbit
+	banks  *banks  // the databases of participants
 	sys    *system // what the phases on ordinary load share
 }
 
@@ -146,6 +149,9 @@ func (b *bench) close(succeeded bool) error {
 	var errs []error
 	if b.sys != nil {
 		b.sys.kill()
+	}
+	if b.banks != nil {
+		errs = append(errs, b.banks.close())
 	}
 	if b.rabbit != nil {
 		errs = append(errs, b.rabbit.Close())

@@ -41,16 +41,22 @@ const (
 type workload struct {
 	workflow *definitions.Workflow
 	status   string
+
+	// So many batches of starts are in flight, of so many runs; 0 is as the flags say.
+	lanes, batch int
 }
 
 var (
-	succeeding = workload{saga("bench", noop, noop), "succeeded"}
-	failing    = workload{saga("bench-failing", noop, fail), "compensated"}
-	slowly     = workload{saga("bench-slow", slow, slow), "succeeded"}
-	booking    = workload{ofTwo(definitions.TCC("bench-tcc")), "committed"}
-	transfer   = workload{ofTwo(definitions.TwoPhase("bench-twophase")), "committed"}
+	succeeding = workload{workflow: saga("bench", noop, noop), status: "succeeded"}
+	failing    = workload{workflow: saga("bench-failing", noop, fail), status: "compensated"}
+	slowly     = workload{workflow: saga("bench-slow", slow, slow), status: "succeeded"}
+	booking    = workload{workflow: ofTwo(definitions.TCC("bench-tcc")), status: "committed"}
+	transfer   = workload{workflow: ofTwo(definitions.TwoPhase("bench-twophase")), status: "committed"}
 
-	workloads = []workload{succeeding, failing, slowly, booking, transfer}
+	bankBooking  = workload{workflow: onDatabases(definitions.TCC("bench-tcc-db"), reserves), status: "committed", lanes: 16, batch: 4}
+	bankTransfer = workload{workflow: onDatabases(definitions.TwoPhase("bench-twophase-db"), branches), status: "committed", lanes: 16, batch: 4}
+
+	workloads = []workload{succeeding, failing, slowly, booking, transfer, bankBooking, bankTransfer}
 )
 
 // saga is one of three steps, each with a compensation; the last may differ.

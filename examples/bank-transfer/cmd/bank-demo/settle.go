@@ -72,21 +72,22 @@ func (t *town) settle(ctx context.Context, run rest.Run) error {
 
 // guard fails when no transfer ends for long, and says which runs are stuck.
 func (t *town) guard(ctx context.Context) error {
-	for ctx.Err() == nil {
+	ticks := time.NewTicker(stuckAfter)
+	defer ticks.Stop()
+	for before := -1; ; {
 		t.mu.Lock()
 		ended := len(t.answers)
 		t.mu.Unlock()
-		if sleep(ctx, stuckAfter) != nil {
-			return nil
-		}
-		t.mu.Lock()
-		stuck := len(t.answers) == ended
-		t.mu.Unlock()
-		if stuck {
+		if ended == before {
 			return fmt.Errorf("no transfer has ended for %v%s", stuckAfter, t.stuck(ctx))
 		}
+		before = ended
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	return nil
 }
 
 func (t *town) stuck(ctx context.Context) string {

@@ -321,6 +321,9 @@ func (t *town) summary() string {
 		float64(t.ended)/t.took[len(t.took)-1].Seconds(), at(0.5), at(0.99))
 	fmt.Fprintf(&b, "refused  %s\n", counts(t.refused))
 	fmt.Fprintf(&b, "killed   %s\n", counts(t.kills))
+	if t.settled > 0 {
+		fmt.Fprintf(&b, "settled  %d stalled runs, from the books\n", t.settled)
+	}
 	fmt.Fprintf(&b, "readers  plain:      %v\n         with locks: %v", &t.plain, &t.locked)
 	return b.String()
 }

@@ -75,6 +75,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	bank, err := join(ctx, books, decisions(orchestrator), logger)
+	if ctx.Err() != nil {
+		return nil // it was told to end before it had begun
+	}
 	if err != nil {
 		return err
 	}
