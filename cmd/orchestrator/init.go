@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"text/template"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,9 @@ program that was built from a checkout names that checkout in the project's go.m
 			dir, err := filepath.Abs(given[0])
 			if err != nil {
 				return fmt.Errorf("init %s: %w", given[0], err)
+			}
+			if err := checkFolder(dir); err != nil {
+				return err
 			}
 			if err := p.complete(dir); err != nil {
 				return err
@@ -188,11 +192,14 @@ func (p *project) files() ([]projectFile, error) {
 	return files, nil
 }
 
-// writeProject writes files into a folder that has none of them.
-func writeProject(dir string, files []projectFile) error {
+// checkFolder refuses a folder that holds something already.
+func checkFolder(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return usage("%s is no folder; give a new one", dir)
 	case err != nil:
 		return fmt.Errorf("init: %w", err)
 	}
@@ -203,6 +210,11 @@ func writeProject(dir string, files []projectFile) error {
 			return usage("%s is not empty (it has %s); give a new folder", dir, e.Name())
 		}
 	}
+	return nil
+}
+
+// writeProject writes files into a folder that checkFolder has allowed.
+func writeProject(dir string, files []projectFile) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
