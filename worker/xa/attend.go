@@ -10,25 +10,32 @@ import (
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
+// decider says what was decided of a run.
+type decider = func(ctx context.Context, run string) (Decision, error)
+
 // attend has a worker settle the branches in doubt, whatever it handles.
 func (p *Participant) attend(w *worker.Worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.opts.Decide == nil || slices.Contains(p.workers, w) {
+	if p.opts.RecoverEvery < 0 || slices.Contains(p.workers, w) {
 		return
 	}
 	p.workers = append(p.workers, w)
-	w.Background(p.recoverLoop)
+	decide := p.opts.Decide
+	if decide == nil {
+		decide = w.Decision
+	}
+	w.Background(func(ctx context.Context) { p.recoverLoop(ctx, decide) })
 }
 
 // recoverLoop settles the branches in doubt, round by round, until ctx ends. The
 // first round takes all: a worker that comes back finds what it left. Later ones
 // leave those alone that were not there the round before, since they are most
 // likely about to be told by a task.
-func (p *Participant) recoverLoop(ctx context.Context) {
+func (p *Participant) recoverLoop(ctx context.Context, decide decider) {
 	var before map[string]bool
 	for {
-		before = p.round(ctx, before)
+		before = p.round(ctx, before, decide)
 		// Workers that were started at once shall not ask at once for ever.
 		pause := time.NewTimer(p.opts.RecoverEvery*3/4 + rand.N(p.opts.RecoverEvery/2+1))
 		select {
@@ -42,7 +49,7 @@ func (p *Participant) recoverLoop(ctx context.Context) {
 
 // round settles the branches that are in before, all if that is nil, and
 // returns the names of those that were prepared when it began.
-func (p *Participant) round(ctx context.Context, before map[string]bool) map[string]bool {
+func (p *Participant) round(ctx context.Context, before map[string]bool, decide decider) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, p.opts.RecoverEvery)
 	defer cancel()
 	found, err := p.InDoubt(ctx)
@@ -61,7 +68,7 @@ func (p *Participant) round(ctx context.Context, before map[string]bool) map[str
 	if len(old) == 0 {
 		return now
 	}
-	done, err := p.settle(ctx, old, p.opts.Decide)
+	done, err := p.settle(ctx, old, decide)
 	level := slog.LevelInfo
 	if err != nil {
 		level = slog.LevelWarn

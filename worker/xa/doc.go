@@ -40,10 +40,11 @@
 // away the branch waits for it; that is what two-phase commit is. On
 // PostgreSQL it also keeps VACUUM from removing whatever was deleted since,
 // and, forgotten for very long, brings the database to a halt. So watch the age
-// of what [Participant.InDoubt] lists, and set [Options.Decide]: at their start and
-// then every [Options.RecoverEvery] the workers ask for the decision of the
-// branches in doubt and carry it out, also where the task that would have told
-// has been lost. [Participant.Recover] does the same when it is called. Do not end
+// of what [Participant.InDoubt] lists. At their start and then every
+// [Options.RecoverEvery] the workers ask for the decision of the branches in
+// doubt and carry it out, also where the task that would have told has been lost;
+// a branch of a run that the orchestrator does not know is rolled back.
+// [Participant.Recover] does the same when it is called. Do not end
 // branches by hand; where it cannot be helped the run will tell.
 //
 // No database sees a deadlock that goes through two of them: run A holds a row

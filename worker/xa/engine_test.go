@@ -278,6 +278,19 @@ func TestT5TransfersSurviveCrashesOfTheDatabase(t *testing.T) {
 	}
 }
 
+// T8: a branch whose run the orchestrator does not know is rolled back, and its
+// prepare does not come back.
+func TestT8ABranchOfAnUnknownRunIsRolledBack(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{RecoverEvery: 20 * time.Millisecond})
+		answered(t, b.prepare("nobody", 1, add(-10)), succeeded, "", "")
+		newSystem(t).worker(b.p, b.p)
+		eventually(t, "the branch is rolled back", func() bool { return len(b.prepared()) == 0 })
+		answered(t, b.prepare("nobody", 2, add(-10)), failed, xa.CodeSuspended, "")
+		b.expect(100, 0)
+	})
+}
+
 // T5: whoever is in doubt, and is told by no task, asks: at the worker's start,
 // and then until there is a decision.
 func TestT5AWorkerAsksForTheDecisionOfBranchesInDoubt(t *testing.T) {

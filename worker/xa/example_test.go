@@ -52,6 +52,31 @@ func ExampleHandle() {
 	_, _ = purchase, register
 }
 
+// The same participant on MariaDB: what differs is the dialect, and the SQL. A
+// prepare takes two connections for a moment.
+func ExampleNew() {
+	register := func(ctx context.Context, w *worker.Worker, db *sqlx.DB) error {
+		db.SetMaxOpenConns(40) // before New
+		p, err := xa.New(ctx, db, xa.MySQL, xa.Options{Namespace: "bank", LockTimeout: 2 * time.Second})
+		if err != nil {
+			return err // says what to change at the server
+		}
+		xa.Handle(w, p, Withdraw, func(ctx context.Context, tx *xa.Tx, in Withdrawal) (r Receipt, err error) {
+			res, err := tx.ExecContext(ctx, `UPDATE accounts SET balance = balance - ? WHERE id = ? AND balance >= ?`,
+				in.Amount, in.Account, in.Amount)
+			if err != nil {
+				return r, err
+			}
+			if n, err := res.RowsAffected(); err != nil || n == 0 {
+				return r, worker.Final("no_cover", errors.Join(errors.New("the account does not cover that"), err))
+			}
+			return r, tx.GetContext(ctx, &r.Balance, `SELECT balance FROM accounts WHERE id = ?`, in.Account)
+		})
+		return nil
+	}
+	_ = register
+}
+
 // At start, and now and then, a worker asks for the decision of the branches
 // that are in doubt.
 func ExampleParticipant_Recover() {

@@ -46,8 +46,10 @@ const (
 
 // Options change how a participant works. The zero value is good.
 type Options struct {
-	// Namespace begins the name of every branch. Recover touches none of other
-	// namespaces. 1 to 24 lower-case letters, digits and underscores; default
+	// Namespace begins the name of every branch. Nobody asks for the decision of
+	// branches of other namespaces: two deployments, with orchestrators of their
+	// own, that share a database need two, or each has the other's branches rolled
+	// back, since its orchestrator does not know their runs. 1 to 24 lower-case letters, digits and underscores; default
 	// DefaultNamespace. It must stay as it is while branches are prepared.
 	Namespace string
 	// Table is the name of the table of the branches' rows; that of the votes
@@ -65,13 +67,13 @@ type Options struct {
 	// SettleTimeout bounds what still has to be done on a connection (a
 	// rollback, giving back a lock) after the task's time is up; default 5 s.
 	SettleTimeout time.Duration
-	// Decide asks the orchestrator what was decided of a run; a worker of Handle
-	// asks it for the branches in doubt, at its start and then now and then. Nil:
-	// nobody asks, unless you call [Participant.Recover].
+	// Decide says what was decided of a run: a worker of Handle asks it of the
+	// branches in doubt, at its start and then now and then. Nil is the worker's
+	// own [worker.Worker.Decision], which asks the orchestrator.
 	Decide func(ctx context.Context, run string) (Decision, error)
-	// RecoverEvery is how often; a branch that is found prepared twice in a row
-	// is asked for. At start all are. It bounds each round, too. Default
-	// DefaultRecoverEvery.
+	// RecoverEvery is how often, more or less; a branch that is found prepared
+	// twice in a row is asked for, at start all are. It bounds each round, too.
+	// Default DefaultRecoverEvery; negative is never, not even at start.
 	RecoverEvery time.Duration
 	// Logger gets what was settled in this way, and what could not be; default
 	// slog.Default().
@@ -159,7 +161,7 @@ func (o *Options) complete() error {
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = DefaultLockTimeout
 	}
-	if o.RecoverEvery <= 0 {
+	if o.RecoverEvery == 0 {
 		o.RecoverEvery = DefaultRecoverEvery
 	}
 	if o.Logger == nil {
@@ -204,7 +206,7 @@ func NewTasks[In, Out any](service, name string) Tasks[In, Out] {
 }
 
 // Handle registers the handlers of a participant's three tasks, and has the
-// worker settle branches in doubt where [Options.Decide] is set. fn runs in
+// worker settle branches in doubt, see [Options.Decide]. fn runs in
 // prepare, or in the commit of a participant that is alone; it must do its work
 // through tx and return the errors of tx. An error of fn is a vote of no, or is
 // retried where it is not final (see [worker.Final]).

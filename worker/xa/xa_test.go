@@ -439,6 +439,37 @@ func run(ctx context.Context, tx *xa.Tx, query string) error {
 	return err
 }
 
+// A branch that is prepared already, though nothing is noted of it, has never been
+// answered: it is rolled back and done anew.
+func TestABranchThatIsPreparedAlreadyIsDoneAnew(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		b.prepareByHand(b.p.GID("r", "debit"), `UPDATE accounts SET balance = 5 WHERE id = 1`)
+		insist(t, "prepare", func(attempt uint32) protocol.Result { return b.prepare("r", attempt, add(-10)) })
+		b.expect(100, 1)
+		answered(t, b.commit("r"), succeeded, "", "")
+		b.expect(90, 0)
+	})
+}
+
+// Whoever votes again, though another would have voted otherwise, gets the vote
+// that was given; a newer generation learns that the older one has taken effect.
+func TestAVoteIsGivenOnce(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		b := newBank(t, k, xa.Options{})
+		answered(t, b.prepare("r", 1, add(-10)), succeeded, "", `{"attempt":1}`)
+		no := func(context.Context, *xa.Tx) ([]byte, error) { return nil, worker.Final("no", errors.New("no")) }
+		answered(t, b.prepare("r", 2, no), succeeded, "", `{"attempt":1}`)
+		again := worker.TaskInfo{RunID: "r", Step: "debit", Phase: protocol.PhasePrepare, Generation: 2, Attempt: 1}
+		r := worker.Perform(worker.WithTask(t.Context(), again), func(ctx context.Context, _ []byte) ([]byte, error) {
+			return b.p.Prepare(ctx, add(-20))
+		}, nil)
+		answered(t, r, unknown, xa.CodeConflict, "")
+		answered(t, b.commit("r"), succeeded, "", "")
+		b.expect(90, 0)
+	})
+}
+
 // A commit that finds nothing is not taken for one in one phase.
 func TestACommitOfABranchThatTheDatabaseDoesNotKnowIsReported(t *testing.T) {
 	each(t, func(t *testing.T, k kind) {
