@@ -268,6 +268,35 @@ func TestALockShowsWhoHoldsItAndWhoWaits(t *testing.T) {
 	w.free()
 }
 
+func TestLocksComeInPages(t *testing.T) {
+	w, a := newWorld(t, nil), newAudit()
+	h, goOn := held(a)
+	defer goOn()
+	w.start()
+	w.register(transfer("transfer", false))
+	w.worker("a", h)
+	for _, name := range []string{"C", "A", "B"} {
+		w.run(rest.Start{Workflow: "transfer", Input: fmt.Appendf(nil, `{"from":%q,"to":%q}`, name, name)})
+		w.eventually("the lock is held", func() bool { return w.lock("account/"+name) != nil })
+	}
+	var names []string
+	for f := (rest.LockFilter{Limit: 2}); ; {
+		page, err := w.engine.Locks(context.Background(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range page.Locks {
+			names = append(names, l.Name)
+		}
+		if f.Cursor = page.Next; f.Cursor == "" {
+			break
+		}
+	}
+	if got := strings.Join(names, " "); got != "account/A account/B account/C" {
+		t.Errorf("listed %s", got)
+	}
+}
+
 func TestAStartThatWantsTooManyLocksIsRefused(t *testing.T) {
 	w := newWorld(t, func(c *engine.Config) { c.Limits.MaxLocks = 1 })
 	w.start()

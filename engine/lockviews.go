@@ -48,14 +48,15 @@ func (e *Engine) Locks(ctx context.Context, f rest.LockFilter) (rest.LockPage, e
 	for _, row := range rows {
 		l, err := lockOf(row)
 		if err != nil {
-			return rest.LockPage{}, err
+			e.log.Error("lock is left out of a list", "lock", row.Name, "error", err)
+			continue
 		}
 		page.Locks = append(page.Locks, l)
 	}
 	return page, nil
 }
 
-// lock is one lock; nil if nobody holds it.
+// lock is one lock; nil if nobody holds it, or its row cannot be read.
 func (e *Engine) lock(ctx context.Context, name string) (*rest.Lock, error) {
 	row, err := e.cfg.Store.Lock(ctx, e.shardFor(name).id, name)
 	if errors.Is(err, store.ErrNotFound) {
@@ -65,7 +66,11 @@ func (e *Engine) lock(ctx context.Context, name string) (*rest.Lock, error) {
 		return nil, storeError("read lock", err)
 	}
 	l, err := lockOf(row)
-	return &l, err
+	if err != nil {
+		e.log.Error("lock cannot be shown", "lock", name, "error", err)
+		return nil, nil
+	}
+	return &l, nil
 }
 
 func lockOf(row store.Lock) (rest.Lock, error) {

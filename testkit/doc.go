@@ -22,6 +22,9 @@
 // Steps that sleep cost no time: the clock jumps. What a step waits for is sent
 // with [Kit.Signal], at a moment of the run's history or of the clock.
 //
+// Named locks are there at once, unless the test says otherwise with
+// [Kit.LockWait] or [Kit.LockRefused].
+//
 // Handlers are not interrupted: a task that is told to give up has been
 // performed already. There is no placement: no workers, no queues.
 //
