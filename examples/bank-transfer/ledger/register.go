@@ -26,14 +26,11 @@ type Bank struct {
 	inbox       *inbox.Inbox    // of the other kinds
 }
 
-// Decide asks the orchestrator what was decided of a run.
-type Decide func(ctx context.Context, run string) (xa.Decision, error)
-
-// Join makes what the ledger needs to take part in transfers. Branches that the
-// database has in doubt, after a crash, are settled by what decide says; most of
-// the time the decision arrives as a task.
-func (l *Ledger) Join(ctx context.Context, decide Decide) (*Bank, error) {
-	participant, err := xa.New(ctx, l.db, l.xaDialect(), xa.Options{LockTimeout: lockTimeout, Decide: decide})
+// Join makes what the ledger needs to take part in transfers. Of branches that the
+// database has in doubt, after a crash, w asks for the decision; most of the time
+// that arrives as a task.
+func (l *Ledger) Join(ctx context.Context, w *worker.Worker) (*Bank, error) {
+	participant, err := xa.New(ctx, l.db, l.xaDialect(), xa.Options{LockTimeout: lockTimeout, Decide: w.Decision})
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func deploy(ctx context.Context, o options, s *servers, kind transfer.Kind) (*de
 		return nil, err
 	}
 	env := []string{
-		"RINGMASTER_AMQP_URL=" + s.rabbit.URL, "RINGMASTER_API=" + api,
+		"RINGMASTER_AMQP_URL=" + s.rabbit.URL,
 		"RINGMASTER_NAMESPACE=bank-" + string(kind), // apart from the other kinds
 	}
 	process := func(name, program string, args ...string) *stage.Process {

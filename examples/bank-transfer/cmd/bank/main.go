@@ -12,20 +12,18 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
-	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/ledger"
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/transfer"
 	"github.com/ringmaster-dev/ringmaster/worker"
-	"github.com/ringmaster-dev/ringmaster/worker/xa"
 )
 
 // databaseTimeout is how long the worker waits for its database at start.
 const databaseTimeout = time.Minute
 
 type options struct {
-	bank, database, amqpURL, namespace, api string
-	concurrency                             int
+	bank, database, amqpURL, namespace string
+	concurrency                        int
 }
 
 func main() {
@@ -34,7 +32,6 @@ func main() {
 	flag.StringVar(&o.database, "database-url", "", "`URL` of its database, postgres:// or mysql://")
 	flag.StringVar(&o.amqpURL, "amqp-url", os.Getenv("RINGMASTER_AMQP_URL"), "`URL` of RabbitMQ; default $RINGMASTER_AMQP_URL")
 	flag.StringVar(&o.namespace, "namespace", os.Getenv("RINGMASTER_NAMESPACE"), "prefix on the broker; default $RINGMASTER_NAMESPACE, or ringmaster")
-	flag.StringVar(&o.api, "api", os.Getenv("RINGMASTER_API"), "`URL` of the orchestrator, which is asked for decisions; default $RINGMASTER_API")
 	flag.IntVar(&o.concurrency, "concurrency", 16, "tasks side by side")
 	flag.Parse()
 
@@ -50,10 +47,6 @@ func main() {
 func run(ctx context.Context, o options) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	broker, err := rabbit.New(rabbit.Config{URLs: []string{o.amqpURL}})
-	if err != nil {
-		return err
-	}
-	orchestrator, err := client.New(client.Config{URL: o.api})
 	if err != nil {
 		return err
 	}
@@ -74,7 +67,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	bank, err := join(ctx, books, decisions(orchestrator), logger)
+	bank, err := join(ctx, books, w, logger)
 	if ctx.Err() != nil {
 		return nil // it was told to end before it had begun
 	}
@@ -86,11 +79,11 @@ func run(ctx context.Context, o options) error {
 }
 
 // join waits for the database, which may be down for a moment.
-func join(ctx context.Context, books *ledger.Ledger, decide ledger.Decide, logger *slog.Logger) (*ledger.Bank, error) {
+func join(ctx context.Context, books *ledger.Ledger, w *worker.Worker, logger *slog.Logger) (*ledger.Bank, error) {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	for {
-		bank, err := books.Join(ctx, decide)
+		bank, err := books.Join(ctx, w)
 		if err == nil {
 			return bank, nil
 		}
@@ -112,20 +105,4 @@ func workflows() []*definitions.Workflow {
 		}
 	}
 	return all
-}
-
-// decisions asks the orchestrator what was decided of a run.
-func decisions(orchestrator *client.Client) ledger.Decide {
-	return func(ctx context.Context, run string) (xa.Decision, error) {
-		d, err := orchestrator.Get(ctx, run)
-		switch {
-		case err != nil:
-			return xa.Undecided, err
-		case d.Decision == "committed":
-			return xa.Committed, nil
-		case d.Decision == "aborted":
-			return xa.Aborted, nil
-		}
-		return xa.Undecided, nil
-	}
 }
