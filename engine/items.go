@@ -18,6 +18,8 @@ const (
 	// DefaultItemPage and MaxItemPage bound a page of items.
 	DefaultItemPage = 100
 	MaxItemPage     = 1_000
+	// maxItemPageBytes bounds the inputs and outputs of a page: it ends early.
+	maxItemPageBytes = 4 << 20
 )
 
 // ItemFilter selects items of a step that fans out.
@@ -50,16 +52,18 @@ func (e *Engine) Items(ctx context.Context, id, step string, f ItemFilter) (rest
 	}
 	page := rest.ItemPage{Items: []rest.Step{}}
 	first, n, _ := r.state.Items(of)
+	size := 0
 	for i := from; i < n; i++ {
 		s := e.stepOf(r, first+i)
 		if f.State != "" && s.State != f.State && r.state.StepView(first+i).State != f.State {
 			continue
 		}
-		if len(page.Items) == limit {
+		if len(page.Items) == limit || size > maxItemPageBytes {
 			page.Next = strconv.Itoa(i)
 			break
 		}
 		page.Items = append(page.Items, s)
+		size += len(s.Input) + len(s.Output)
 	}
 	return page, nil
 }

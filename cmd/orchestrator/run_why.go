@@ -79,7 +79,7 @@ func (c *cli) explain(r *rest.RunDetail, workers []rest.Worker) explanation {
 	}
 	var ofSteps []reason
 	said := map[string]bool{}
-	for _, s := range tasksOf(r) {
+	for _, s := range unfolded(r) {
 		if s.Waiting != "" {
 			said[s.Waiting] = true
 			ofSteps = append(ofSteps, c.reasonOf(r, s, workers))
@@ -96,23 +96,6 @@ func (c *cli) explain(r *rest.RunDetail, workers []rest.Worker) explanation {
 	}
 	e.CanDo = append(e.CanDo, "orchestrator run history "+id+"   # how it came here, event by event")
 	return e
-}
-
-// tasksOf are the steps of a run, and in place of one that fans out its items,
-// as far as they are shown.
-func tasksOf(r *rest.RunDetail) []*rest.Step {
-	var list []*rest.Step
-	for i := range r.Steps {
-		s := &r.Steps[i]
-		if s.Items == nil {
-			list = append(list, s)
-			continue
-		}
-		for n := range s.Items.Shown {
-			list = append(list, &s.Items.Shown[n])
-		}
-	}
-	return list
 }
 
 // lockCommands are what shows more about the lock that a run waits for.
