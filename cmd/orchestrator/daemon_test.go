@@ -206,3 +206,13 @@ func TestWaitsAreShownOnATerminalInOneLine(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestAPrivateRabbitMQThatCannotBeStartedIsSaid(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	c := &cli{in: strings.NewReader(""), out: io.Discard, err: io.Discard, now: time.Now}
+	root := newRoot(c)
+	root.SetArgs([]string{"dev", "--ephemeral", "--broker", "auto", "--listen", "127.0.0.1:0"})
+	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "with --broker") {
+		t.Error(err)
+	}
+}

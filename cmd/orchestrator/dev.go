@@ -72,7 +72,7 @@ func (c *cli) privateBroker(ctx context.Context, s *settings) (stop func(), err 
 	fmt.Fprintln(c.err, "starting a private RabbitMQ")
 	node, err := testenv.StartRabbit(ctx, testenv.RabbitConfig{NoInstall: true})
 	if err != nil {
-		return nil, fmt.Errorf("start a private RabbitMQ: %w", err)
+		return nil, fmt.Errorf("start a private RabbitMQ: %w\nOr give the URL of one that runs, here or elsewhere, with --broker", err)
 	}
 	s.Broker, s.privateBroker = node.URL, true
 	return func() {
@@ -115,7 +115,8 @@ func (c *cli) welcome(s settings, address string) {
 	if s.Listen != defaultListen {
 		api = " --api " + url
 	}
-	fmt.Fprintf(c.out, "\nTry:  orchestrator%s workflow apply FILE\n      orchestrator%s run start NAME --input '{}' --wait\nStop with Ctrl-C.\n", api, api)
+	fmt.Fprintf(c.out, "\nTry:  orchestrator init shop            # a first project, with a workflow and its worker\n"+
+		"      orchestrator%[1]s workflow apply FILE\n      orchestrator%[1]s run start NAME --input '{}' --wait\n      orchestrator%[1]s top\nStop with Ctrl-C.\n", api)
 }
 
 // showLoad keeps the status line up to date until ctx ends.
