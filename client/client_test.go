@@ -124,6 +124,22 @@ func TestOrdersThatMayHaveBeenServedAreNotRepeated(t *testing.T) {
 	}
 }
 
+func TestASignalIsRepeatedUnderOneID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for id, received := range map[string]bool{"": true, "ticket-17": false} {
+			c, s := newClient(t, answer{err: errors.New("connection reset")}, answer{status: 200, body: rest.Signalled{Received: false, Run: rest.Run{ID: "a b"}}})
+			out, err := c.Signal(t.Context(), "a b", "approval", rest.Signal{ID: id, Payload: json.RawMessage(`{"ok":true}`)})
+			if err != nil || out.Received != received || out.Run.ID != "a b" {
+				t.Errorf("%+v, %v", out, err)
+			}
+			if len(s.calls) != 2 || s.calls[0] != s.calls[1] || !strings.Contains(s.calls[0], `"id":"`+id) ||
+				!strings.HasPrefix(s.calls[0], "POST /api/v1/runs/a%20b/signals/approval ") {
+				t.Errorf("calls:\n%s", strings.Join(s.calls, "\n"))
+			}
+		}
+	})
+}
+
 func TestDecisionMayBeAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newClient(t, answer{err: errors.New("connection reset")}, answer{status: 200, body: rest.Decision{ID: "a b", Decision: "committed"}})

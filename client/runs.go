@@ -210,7 +210,8 @@ func (c *Client) Cancel(ctx context.Context, id string, o rest.Cancel) (rest.Run
 // so that this call may repeat the request after an outage.
 func (c *Client) Signal(ctx context.Context, id, name string, s rest.Signal) (rest.Signalled, error) {
 	var out rest.Signalled
-	if s.ID == "" {
+	own := s.ID == ""
+	if own {
 		signal, err := uuid.NewV7()
 		if err != nil {
 			return out, err
@@ -220,6 +221,7 @@ func (c *Client) Signal(ctx context.Context, id, name string, s rest.Signal) (re
 	err := c.do(ctx, call{
 		name: "signal run " + id, method: http.MethodPost, path: path("runs", id, "signals", name), body: s, answer: &out,
 	})
+	out.Received = err == nil && (out.Received || own) // with an id of its own, it was by an earlier sending of this call
 	return out, err
 }
 

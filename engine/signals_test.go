@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,4 +219,39 @@ func crashAroundASignal(t *testing.T, early, after bool, at int) {
 	if err != nil || received != 1 {
 		t.Errorf("the signal was received %d times, %v\n%s", received, err, w.history("r"))
 	}
+}
+
+// TestManyRunsThatWait has many runs wait, some for a time and some for a signal:
+// they are rows, of which a restart loads none, and each signal wakes its run.
+func TestManyRunsThatWait(t *testing.T) {
+	const runs = 1000
+	b := definitions.Saga("patient")
+	b.Step("nap").Sleep(24 * time.Hour).When("input.naps")
+	b.Step("approve").WaitSignal("approval")
+	w := newWorld(t, nil)
+	w.start()
+	w.register(b.MustBuild())
+	starts := make([]rest.Start, runs)
+	for i := range starts {
+		starts[i] = rest.Start{Workflow: "patient", ID: fmt.Sprint("p-", i), Input: json.RawMessage(fmt.Sprintf(`{"naps":%v}`, i%2 == 0))}
+	}
+	for _, o := range w.engine.StartRuns(context.Background(), starts) {
+		if o.Error != nil {
+			t.Fatal(o.Error)
+		}
+	}
+	w.stop()
+	w.start()
+	if s, err := w.engine.Stats(context.Background()); err != nil || s.Resident != 0 || s.Runs["patient"]["running"] != runs {
+		t.Fatalf("%d runs are in memory, %v are there, %v", s.Resident, s.Runs, err)
+	}
+	var all sync.WaitGroup
+	for i := range starts {
+		all.Go(func() { w.signal(starts[i].ID, yes("s")) })
+	}
+	all.Wait()
+	w.eventually("those that waited for nothing else have ended", func() bool {
+		s, err := w.engine.Stats(context.Background())
+		return err == nil && s.Runs["patient"]["succeeded"] == runs/2
+	})
 }

@@ -33,7 +33,7 @@ func Example_coolOff() {
 
 // A human approval. The test gives it in place of the human, after a day; it may
 // as well come early, or not at all.
-func Example_approval() {
+func ExampleKit_Signal() {
 	b := definitions.Saga("purchase")
 	b.Step("reserve").Service("stock").Action("stock.reserve").Compensation("stock.release")
 	b.Step("approve").WaitSignal("approval").Timeout(72 * time.Hour)

@@ -184,10 +184,9 @@ func (c *cli) reasonOf(r *rest.RunDetail, s *rest.Step, workers []rest.Worker) r
 	}
 	switch {
 	case s.State == "stalled":
-		why.CanDo = settleCommands(r, s)
-	case s.Signal != "" && s.State == "waiting":
-		why.CanDo = []string{"orchestrator run signal " + shellQuote(r.ID) + " " + shellQuote(s.Signal) + " --payload '...'   # what it waits for, if that is for you to say"}
+		why.CanDo = append(signalCommand(r, s), settleCommands(r, s)...)
 	case s.Kind != "": // no task, so that no worker matters
+		why.CanDo = signalCommand(r, s)
 	case s.NextAttempt != nil:
 		why.Facts = append(why.Facts, "next attempt "+c.when(*s.NextAttempt))
 	case s.Worker != "" && strings.Contains(s.Waiting, s.Worker):
@@ -197,6 +196,15 @@ func (c *cli) reasonOf(r *rest.RunDetail, s *rest.Step, workers []rest.Worker) r
 		why.Facts, why.CanDo = append(why.Facts, facts...), append(why.CanDo, advice)
 	}
 	return why
+}
+
+// signalCommand gives a step the signal that it waits for, or has waited for too
+// long.
+func signalCommand(r *rest.RunDetail, s *rest.Step) []string {
+	if s.Signal == "" {
+		return nil
+	}
+	return []string{"orchestrator run signal " + shellQuote(r.ID) + " " + shellQuote(s.Signal) + " --payload '...'   # what it waits for, if that is for you to say"}
 }
 
 // settleCommands are what an operator can do about a stalled step.
