@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ringmaster-dev/ringmaster/api"
@@ -26,6 +27,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 	"github.com/ringmaster-dev/ringmaster/worker"
+	"github.com/ringmaster-dev/ringmaster/worker/outbox"
 )
 
 // metric is one metric as the page or the code describes it.
@@ -183,7 +185,13 @@ func registered(t *testing.T) map[string]metric {
 
 	relay.New(1, "docstest", relay.Options{Registerer: r}).Close()
 	openRabbit(ctx, t, r)
+	db, err := sqlx.Open("sqlite3", filepath.Join(t.TempDir(), "app.db"))
+	check(t, err)
+	box, err := outbox.New(ctx, db, outbox.SQLite, outbox.Options{})
+	check(t, err)
+	r.MustRegister(box.Collector())
 	r.kinds(t)
+	check(t, db.Close())
 	stopWorker()
 	check(t, e.Stop(ctx))
 	check(t, store.Close())

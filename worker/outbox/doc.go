@@ -2,7 +2,7 @@
 //
 // An application that changes its own database and then asks for a run can
 // crash in between: then there is an order without a run, or a run without an
-// order. [Outbox.Start] and [Outbox.Cancel] write the request as a row in the
+// order. [Outbox.Start], [Outbox.Signal] and [Outbox.Cancel] write the request as a row in the
 // application's own transaction instead, so that the business row and the
 // request exist both or neither. A [Relay] takes the rows from there to the
 // orchestrators' requests queue, and removes them when the broker has

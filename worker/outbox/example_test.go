@@ -84,3 +84,50 @@ func Example() {
 	// order-2 succeeded
 	// id: there is no run "order-1"
 }
+
+// An order waits until it is paid. The payment is a row of the shop's own; the
+// signal to the order's run leaves when that is committed, and after the start.
+func ExampleOutbox_Signal() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dir := must(os.MkdirTemp("", ""))
+	defer os.RemoveAll(dir)
+
+	broker := must(memory.New(memory.Config{}))
+	store := must(sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "runs.db")}))
+	orchestrator := must(engine.New(engine.Config{Store: store, Broker: broker}))
+	must("started", orchestrator.Start(ctx))
+	defer orchestrator.Stop(ctx)
+	order := definitions.Saga("order").Output("steps.payment.output")
+	order.Step("payment").WaitSignal("paid").Timeout(24 * time.Hour)
+	must(orchestrator.RegisterWorkflow(ctx, order.MustBuild().JSON()))
+
+	db := sqlx.MustOpen("sqlite3", "file:"+filepath.Join(dir, "shop.db")+"?_journal_mode=WAL&_txlock=immediate")
+	defer db.Close()
+	db.MustExec(`CREATE TABLE payments (receipt TEXT PRIMARY KEY)`)
+	box := must(outbox.New(ctx, db, outbox.SQLite, outbox.Options{}))
+	go outbox.NewRelay(box, broker).Run(ctx)
+
+	fmt.Println(box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := box.Start(ctx, tx, rest.Start{Workflow: "order", ID: "order-1"})
+		return err
+	}))
+	fmt.Println(box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO payments VALUES ('r-7')`); err != nil {
+			return err
+		}
+		return box.Signal(ctx, tx, "order-1", "paid", rest.Signal{ID: "r-7", Payload: json.RawMessage(`"receipt r-7"`)})
+	}))
+
+	for {
+		if run, err := orchestrator.Wait(ctx, "order-1", time.Minute); err == nil {
+			fmt.Println(run.Status, string(must(orchestrator.Run(ctx, "order-1")).Output))
+			break
+		}
+		time.Sleep(time.Millisecond) // the relay has not been there yet
+	}
+	// Output:
+	// <nil>
+	// <nil>
+	// succeeded "receipt r-7"
+}

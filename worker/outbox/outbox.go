@@ -104,6 +104,7 @@ type Outbox struct {
 	dialect Dialect
 	opts    Options
 	sql     statements
+	metrics *metrics
 
 	mu     sync.Mutex
 	relays map[*Relay]struct{} // those that run in this process
@@ -124,7 +125,7 @@ func New(ctx context.Context, db *sqlx.DB, d Dialect, o Options) (*Outbox, error
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
-	b := &Outbox{db: db, dialect: d, opts: o, sql: d.statements(o.Table), relays: map[*Relay]struct{}{}}
+	b := &Outbox{db: db, dialect: d, opts: o, sql: d.statements(o.Table), metrics: newMetrics(o.Table), relays: map[*Relay]struct{}{}}
 	for _, stmt := range b.sql.create {
 		if err := b.create(ctx, stmt); err != nil {
 			return nil, fmt.Errorf("outbox: making table %s: %w", o.Table, err)
@@ -174,6 +175,45 @@ func (b *Outbox) Cancel(ctx context.Context, tx Tx, run string, c rest.Cancel) e
 		return fmt.Errorf("outbox: cancel: %w: id: is required", ErrInvalid)
 	}
 	return b.write(ctx, tx, protocol.RequestCancel, run, c)
+}
+
+// maxSignalName bounds the name of a signal: no workflow knows a longer one.
+const maxSignalName = 64
+
+// Signal writes a signal for a run into the caller's transaction, as Start does.
+// It gets an id (UUIDv7) where s has none, so that the run receives it once,
+// however often it is delivered. A run that was started through the same outbox is
+// started before; of one that does not exist, an orchestrator keeps the signal among
+// its dead letters.
+func (b *Outbox) Signal(ctx context.Context, tx Tx, run, name string, s rest.Signal) error {
+	if s.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("outbox: making an id: %w", err)
+		}
+		s.ID = id.String()
+	}
+	if err := checkSignal(run, name, &s); err != nil {
+		return fmt.Errorf("outbox: signal %.64q of run %.200q: %w: %w", name, run, ErrInvalid, err)
+	}
+	return b.write(ctx, tx, protocol.RequestSignal, run, rest.SignalRequest{Name: name, Signal: s})
+}
+
+// checkSignal is checkStart for a signal.
+func checkSignal(run, name string, s *rest.Signal) error {
+	switch {
+	case run == "":
+		return errors.New("run: is required")
+	case name == "":
+		return errors.New("name: is required")
+	case len(name) > maxSignalName:
+		return fmt.Errorf("name: is %d bytes long; at most %d", len(name), maxSignalName)
+	case len(s.ID) > protocol.MaxNameBytes:
+		return fmt.Errorf("id: is %d bytes long; at most %d", len(s.ID), protocol.MaxNameBytes)
+	case len(s.Payload) > 0 && !json.Valid(s.Payload):
+		return errors.New("payload: is not JSON")
+	}
+	return nil
 }
 
 // checkStart refuses early what an orchestrator would refuse later, when the

@@ -323,3 +323,64 @@ func TestTheTablesMayBeMadeByManyAtOnce(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A signal that is written after its run's start is delivered after it, with an
+// id by which the run tells a repetition.
+func TestASignalFollowsItsStart(t *testing.T) {
+	onEach(t, outbox.Options{}, func(t *testing.T, b bench) {
+		br := inProcess(t)
+		got := collect(t, br)
+		b.relay(t, br)
+		if err := b.order(t.Context(), "o"); err != nil {
+			t.Fatal(err)
+		}
+		boom := errors.New("boom")
+		for _, end := range []error{boom, nil} {
+			err := b.box.Do(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				err := b.box.Signal(ctx, tx, "o", "paid", rest.Signal{Payload: json.RawMessage(`{"by":"card"}`)})
+				return errors.Join(err, end)
+			})
+			if !errors.Is(err, end) {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "both arrive", func() bool { return got.count() == 2 })
+		if kinds := got.of("o"); !slices.Equal(kinds, []string{"run.start", "run.signal"}) {
+			t.Fatalf("%q", kinds)
+		}
+		var s rest.SignalRequest
+		if err := json.Unmarshal(got.all[1].Body, &s); err != nil || s.Name != "paid" || s.ID == "" || string(s.Payload) != `{"by":"card"}` {
+			t.Fatalf("%s, %v", got.all[1].Body, err)
+		}
+		b.drained(t)
+	})
+}
+
+func TestASignalThatWouldBeRefusedIsNotWritten(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	onEach(t, outbox.Options{}, func(t *testing.T, b bench) {
+		tx := must(b.db.Beginx())
+		for field, call := range map[string]struct {
+			run, name string
+			s         rest.Signal
+		}{
+			"run":     {name: "paid"},
+			"rm-run":  {run: long, name: "paid"},
+			"name":    {run: "o"},
+			"at most": {run: "o", name: long},
+			"id":      {run: "o", name: "paid", s: rest.Signal{ID: long}},
+			"payload": {run: "o", name: "paid", s: rest.Signal{Payload: json.RawMessage(`{`)}},
+		} {
+			err := b.box.Signal(t.Context(), tx, call.run, call.name, call.s)
+			if !errors.Is(err, outbox.ErrInvalid) || !strings.Contains(err.Error(), field) {
+				t.Errorf("%s: %.200v", field, err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if n, _, err := b.box.Pending(t.Context()); n != 0 || err != nil {
+			t.Errorf("%d rows, %v", n, err)
+		}
+	})
+}

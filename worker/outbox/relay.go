@@ -80,6 +80,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		case err != nil:
 			// Another relay may have better luck.
 			r.release(ctx)
+			r.box.metrics.failures.Inc()
 			pause := wait.NextBackOff()
 			r.box.opts.Logger.Warn("outbox relay failed and waits", "error", err, "wait", pause)
 			sleep(ctx, pause, r.online)
@@ -169,10 +170,12 @@ func (r *Relay) lead(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("reading the lease: %w", err)
 	}
 	if n == 0 {
+		r.stands(false)
 		r.leads = time.Time{}
 		return false, nil
 	}
 	if r.leads.IsZero() {
+		r.stands(true)
 		r.box.opts.Logger.Info("outbox relay leads", "table", r.box.opts.Table)
 	}
 	// Counted from before the question, and with something to spare, our time
@@ -181,11 +184,22 @@ func (r *Relay) lead(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// stands shows whether the relay leads, before r.leads says so.
+func (r *Relay) stands(leads bool) {
+	switch was := !r.leads.IsZero(); {
+	case leads && !was:
+		r.box.metrics.leads.Inc()
+	case was && !leads:
+		r.box.metrics.leads.Dec()
+	}
+}
+
 // release gives the lease back, so that another need not wait for its end.
 func (r *Relay) release(ctx context.Context) {
 	if r.leads.IsZero() {
 		return
 	}
+	r.stands(false)
 	r.leads = time.Time{}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
@@ -248,11 +262,13 @@ func (r *Relay) sendOne(ctx context.Context, conn broker.Conn, row *Row) (bool, 
 		if _, err := r.box.db.ExecContext(r.dbContext(ctx), r.box.sql.setAside, err.Error(), row.ID); err != nil {
 			return false, fmt.Errorf("setting row %d aside: %w", row.ID, err)
 		}
+		r.box.metrics.setAside.Inc()
 		return false, nil
 	}
 	if err := conn.PublishConfirmed(ctx, m); err != nil {
 		return false, fmt.Errorf("publishing row %d: %w", row.ID, err)
 	}
+	r.box.metrics.delivered.WithLabelValues(row.Kind).Inc()
 	return true, nil
 }
 
@@ -273,11 +289,13 @@ func (r *Relay) remove(ctx context.Context, ids []int64) error {
 	return nil
 }
 
+func (r *Relay) dbContext(ctx context.Context) context.Context { return r.box.dbContext(ctx) }
+
 // dbContext is the context of a statement. SQLite's driver interrupts a
 // statement whose context ends by a goroutine that may hit the next one; its
 // waits are bounded by the busy timeout.
-func (r *Relay) dbContext(ctx context.Context) context.Context {
-	if r.box.dialect == SQLite {
+func (b *Outbox) dbContext(ctx context.Context) context.Context {
+	if b.dialect == SQLite {
 		return context.WithoutCancel(ctx)
 	}
 	return ctx
