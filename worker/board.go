@@ -15,6 +15,7 @@ type board struct {
 
 	tasks  map[taskKey]*task
 	queue  fifo[*task] // may hold tasks that are not queued any more
+	urgent fifo[*task] // the same, of commits and aborts: others wait for what they give free
 	shards map[uint32]claim
 	peers  map[string]*peer
 	outbox []*task
@@ -153,7 +154,11 @@ func (b *board) accept(msgs []protocol.Task, service string, handlers map[string
 			continue
 		}
 		t.state = queued
-		b.queue.push(t)
+		if m.Phase == protocol.PhaseCommit || m.Phase == protocol.PhaseAbort {
+			b.urgent.push(t)
+		} else {
+			b.queue.push(t)
+		}
 		b.queued++
 		in.queued++
 	}
@@ -163,14 +168,13 @@ func (b *board) accept(msgs []protocol.Task, service string, handlers map[string
 	return in
 }
 
-// next takes the oldest queued task and marks it running; nil if there is
-// none, or no room to hold its result.
+// next takes the oldest queued task, commits and aborts first, and marks it
+// running; nil if there is none, or no room to hold its result.
 func (b *board) next(base context.Context, now time.Time) *task {
 	if b.draining || b.queued == 0 || b.held+b.running >= b.maxHeld || b.heldBytes >= b.maxHeldBytes {
 		return nil
 	}
-	for b.queue.len() > 0 {
-		t := b.queue.pop()
+	for t := b.pop(); t != nil; t = b.pop() {
 		if t.state != queued {
 			continue // cancelled while it waited
 		}
@@ -181,6 +185,17 @@ func (b *board) next(base context.Context, now time.Time) *task {
 			t.Context, t.cancel = context.WithTimeout(base, t.msg.Timeout-margin(t.msg.Timeout))
 		}
 		return t
+	}
+	return nil
+}
+
+// pop takes a task from the queues, nil if both are empty.
+func (b *board) pop() *task {
+	switch {
+	case b.urgent.len() > 0:
+		return b.urgent.pop()
+	case b.queue.len() > 0:
+		return b.queue.pop()
 	}
 	return nil
 }
@@ -359,8 +374,8 @@ func (b *board) interrupt(t *task) {
 // drain drops the tasks that have not started: no longer listed, they move.
 func (b *board) drain() (dropped int) {
 	b.draining = true
-	for b.queue.len() > 0 {
-		if t := b.queue.pop(); t.state == queued {
+	for t := b.pop(); t != nil; t = b.pop() {
+		if t.state == queued {
 			b.queued--
 			b.forget(t)
 			dropped++

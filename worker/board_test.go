@@ -314,3 +314,12 @@ func TestAFifoKeepsOrderAndMemory(t *testing.T) {
 		t.Errorf("it grew to %d", cap(q.items))
 	}
 }
+
+func TestCommitsAndAbortsGoFirst(t *testing.T) {
+	d := newDesk(t, Config{})
+	d.announces("A", true, 1, 0, 0, 1, 2, 3)
+	msgs := []protocol.Task{d.task("A", 1, 1), d.task("A", 1, 2), d.task("A", 1, 3), d.task("A", 1, 4)}
+	msgs[0].Phase, msgs[1].Phase, msgs[2].Phase, msgs[3].Phase = protocol.PhasePrepare, protocol.PhaseCommit, protocol.PhasePrepare, protocol.PhaseAbort
+	d.accept(msgs, "svc", nil, d.now)
+	d.expect("the order", fmt.Sprint(d.perform()), "[2 4 1 3]")
+}

@@ -49,8 +49,12 @@
 //
 // No database sees a deadlock that goes through two of them: run A holds a row
 // here and waits for one there, run B the other way round. The lock timeout ends
-// it, with a retry or a vote of no. Where many runs want the same few rows, choose
-// a short lock timeout and few attempts to prepare.
+// it, with a retry or a vote of no, and a worker performs commits and aborts before
+// whatever else waits. So every run gets to a decision, but where many runs want
+// the same few rows it is an abort for most of them. Then let the workflow take
+// named locks (Lock("'account/' + input.from") of its builder): its runs
+// stand in line in the orchestrator, and no database sees them wait. Where that
+// is not possible, choose a short lock timeout and few attempts to prepare.
 //
 // Each participant is isolated by itself. Two participants commit one after the
 // other, and a reader of both databases may see the one without the other.

@@ -102,6 +102,24 @@ func newSystem(t *testing.T) *system {
 // worker starts a worker for debits and queries at one bank and for credits at
 // another.
 func (s *system) worker(from, to *xa.Participant) {
+	s.run(func(w *worker.Worker) {
+		xa.Handle(w, from, debit, func(ctx context.Context, tx *xa.Tx, m movement) (balance, error) {
+			return move(ctx, tx, m.From, -m.Amount)
+		})
+		put := func(ctx context.Context, tx *xa.Tx, m movement) (balance, error) {
+			return move(ctx, tx, m.To, m.Amount)
+		}
+		xa.Handle(w, to, credit, put)
+		xa.Handle(w, to, single, put)
+		xa.Handle(w, from, query, func(ctx context.Context, tx *xa.Tx, m movement) (b balance, err error) {
+			err = tx.GetContext(ctx, &b, `SELECT balance FROM accounts WHERE id = $1`, m.From)
+			return b, err
+		})
+	})
+}
+
+// run starts a worker with the handlers that register registers.
+func (s *system) run(register func(*worker.Worker)) {
 	w, err := worker.New(worker.Config{
 		Broker: s.broker, Name: "w", Service: "bank", HeartbeatInterval: 50 * time.Millisecond, Concurrency: 8,
 		SettleTimeout: 20 * time.Second, DrainTimeout: 20 * time.Second,
@@ -109,18 +127,7 @@ func (s *system) worker(from, to *xa.Participant) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	xa.Handle(w, from, debit, func(ctx context.Context, tx *xa.Tx, m movement) (balance, error) {
-		return move(ctx, tx, m.From, -m.Amount)
-	})
-	put := func(ctx context.Context, tx *xa.Tx, m movement) (balance, error) {
-		return move(ctx, tx, m.To, m.Amount)
-	}
-	xa.Handle(w, to, credit, put)
-	xa.Handle(w, to, single, put)
-	xa.Handle(w, from, query, func(ctx context.Context, tx *xa.Tx, m movement) (b balance, err error) {
-		err = tx.GetContext(ctx, &b, `SELECT balance FROM accounts WHERE id = $1`, m.From)
-		return b, err
-	})
+	register(w)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
