@@ -278,6 +278,14 @@ func FuzzDecodeEvents(f *testing.F) {
 			f.Add(AppendEvents(nil, append(events, s.Checkpoint(noon))))
 		}
 	}
+	waiting := waitsAndChoice()
+	waits, events := waitsHistory(f, waitsInputs...)
+	f.Add(AppendEvents(nil, events))
+	early, events := waitsHistory(f, waitsInputs[:3]...)
+	f.Add(AppendEvents(nil, append(events, early.Checkpoint(noon))))
+	if waits.Status() != Succeeded {
+		f.Fatalf("the run that waits is %v", waits.Status())
+	}
 	for _, events := range transactionHistories(f) {
 		f.Add(AppendEvents(nil, events))
 	}
@@ -296,6 +304,7 @@ func FuzzDecodeEvents(f *testing.F) {
 		foldAnything(t, transaction, events)
 		foldAnything(t, single, events)
 		foldAnything(t, fan, events)
+		foldAnything(t, waiting, events)
 	})
 }
 

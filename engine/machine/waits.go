@@ -86,7 +86,7 @@ func (s *State) checkWait(e *Event) error {
 	fits := true
 	switch e.Kind {
 	case WaitStarted:
-		fits = !s.participants && !s.def(e.Step).Kind.HasTask() && s.steps[e.Step].state <= stepActive
+		fits = !s.participants && s.mayWait(e)
 	case WaitEnded:
 		fits = !s.participants && s.mayEnd(e)
 	case ChoiceMade:
@@ -102,11 +102,27 @@ func (s *State) checkWait(e *Event) error {
 	return nil
 }
 
-// mayEnd tells whether the wait of a step can have ended as e says.
+// mayWait tells whether the wait of a step can have begun as e says.
+func (s *State) mayWait(e *Event) bool {
+	kind := s.def(e.Step).Kind
+	waits := kind == definitions.StepSignal || kind == definitions.StepSleep && !e.Until.IsZero()
+	return waits && s.steps[e.Step].state <= stepActive
+}
+
+// mayEnd tells whether the wait of a step can have ended as e says: a sleep by
+// itself, one for a signal by that or by its time.
 func (s *State) mayEnd(e *Event) bool {
 	st, def := &s.steps[e.Step], s.def(e.Step)
-	waits := !def.Kind.HasTask() && (st.state <= stepActive || st.stalled == Action)
-	return waits && (def.Kind != definitions.StepSignal || e.Code != "" || e.Name == def.Signal && s.next(e.Name) >= 0)
+	if st.state > stepActive && st.stalled != Action {
+		return false
+	}
+	switch def.Kind {
+	case definitions.StepSleep:
+		return e.Name == ""
+	case definitions.StepSignal:
+		return (e.Name == "") == (e.Code != "") && (e.Name == "" || e.Name == def.Signal && s.next(e.Name) >= 0)
+	}
+	return false
 }
 
 func (s *State) foldWait(e *Event) {

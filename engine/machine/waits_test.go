@@ -1,11 +1,13 @@
 package machine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
@@ -160,4 +162,67 @@ func (o *observer) take(e Event) error {
 		}
 	}
 	return fmt.Errorf("step %d takes a signal that has not come", e.Step)
+}
+
+// waitsAndChoice has a step of each kind without a task.
+func waitsAndChoice() *definitions.Workflow {
+	b := definitions.Saga("waits").Service("s")
+	b.Step("do").Action("do").Compensation("undo")
+	b.Step("nap").Sleep(time.Hour)
+	b.Step("approve").WaitSignal("approval").Timeout(time.Hour).TimeoutOutput("1")
+	b.Step("route").Case("a", "input == 1").Otherwise("b")
+	b.Step("late").SleepUntil("5").Branch("route", "b")
+	return b.MustBuild()
+}
+
+// waitsHistory is the history of such a run, as far as it goes, with its state.
+func waitsHistory(t testing.TB, inputs ...Input) (*State, []Event) {
+	s := NewState(waitsAndChoice())
+	var history []Event
+	for _, in := range inputs {
+		now := noon
+		if _, ok := in.(Tick); ok {
+			now = s.Wake()
+		}
+		events, err := s.Step(in, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		history = append(history, events...)
+	}
+	return s, history
+}
+
+var waitsInputs = []Input{
+	Start{RunID: "r"}, Signal{Name: "approval", ID: "1", Payload: []byte("1")}, Signal{Name: "approval"},
+	Result{Step: 0, Phase: Action, Generation: 1, Attempt: 1, Outcome: OutcomeSucceeded}, Tick{},
+}
+
+func TestHistoriesOfWaitsThatCannotBeAreRefused(t *testing.T) {
+	for name, e := range map[string]Event{
+		"a task that waits":                {Kind: WaitStarted, Step: 0, Until: noon},
+		"a sleep without end":              {Kind: WaitStarted, Step: 1},
+		"a choice that waits":              {Kind: WaitStarted, Step: 3, Until: noon},
+		"a task that has waited":           {Kind: WaitEnded, Step: 0},
+		"a choice that has waited":         {Kind: WaitEnded, Step: 3},
+		"a sleep that takes a signal":      {Kind: WaitEnded, Step: 1, Name: "approval"},
+		"a signal that has not come":       {Kind: WaitEnded, Step: 2, Name: "approval"},
+		"another signal":                   {Kind: WaitEnded, Step: 2, Name: "other"},
+		"a signal that comes and does not": {Kind: WaitEnded, Step: 2, Name: "approval", Code: CodeSignalTimeout},
+		"neither a signal nor its time":    {Kind: WaitEnded, Step: 2},
+		"an unknown signal":                {Kind: SignalReceived, Step: -1, Name: "other"},
+		"a case that there is not":         {Kind: ChoiceMade, Step: 3, Name: "c"},
+		"a task that chooses":              {Kind: ChoiceMade, Step: 0, Name: "a"},
+		"an attempt of a sleep":            {Kind: AttemptScheduled, Step: 1, Phase: Action, Generation: 1, Attempt: 1},
+	} {
+		s, _ := waitsHistory(t, waitsInputs[0])
+		before := s.AppendState(nil)
+		e.Seq, e.At = s.Seq()+1, noon
+		if e.Step >= 0 {
+			e.Phase = Action
+		}
+		if err := s.Apply(e); !errors.Is(err, ErrCorrupt) || !bytes.Equal(before, s.AppendState(nil)) {
+			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
+		}
+	}
 }
