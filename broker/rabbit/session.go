@@ -68,7 +68,10 @@ func (c *conn) dial(url string) (_ *session, err error) {
 func (c *conn) connect(url, purpose string) (*amqp.Connection, *wire, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DialTimeout)
 	defer cancel()
+	// The handshake itself knows no context: closing the socket ends it.
+	var mu sync.Mutex
 	var w *wire
+	finished := false
 	cfg := amqp.Config{
 		Heartbeat: c.cfg.Heartbeat,
 		Locale:    "en_US",
@@ -86,16 +89,17 @@ func (c *conn) connect(url, purpose string) (*amqp.Connection, *wire, error) {
 				// Merging is done here, by what is there, not by waiting.
 				_ = tcp.SetNoDelay(true)
 			}
-			w = newWire(nc)
+			mu.Lock()
+			defer mu.Unlock()
+			if w = newWire(nc); ctx.Err() != nil {
+				w.abort()
+			}
 			return w, nil
 		},
 	}
 	if c.cfg.TLS != nil {
 		cfg.TLSClientConfig = c.cfg.TLS.Clone()
 	}
-	// The handshake itself knows no context: closing the socket ends it.
-	var mu sync.Mutex
-	finished := false
 	stop := context.AfterFunc(ctx, func() {
 		mu.Lock()
 		defer mu.Unlock()
