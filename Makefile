@@ -34,7 +34,7 @@ test-race: ## the same under the race detector
 bench: build ## measure against the broker's and the disk's own ceiling; writes bench/latest.json
 	$(GO) run ./bench --bin $(BIN)
 
-bench-quick: build ## the same in under two minutes
+bench-quick: build ## the same with shorter phases, in about two minutes
 	$(GO) run ./bench --bin $(BIN) --quick
 
 vuln: ## known vulnerabilities of what is used; needs govulncheck's database

@@ -90,7 +90,7 @@ func durationsOf(quick bool) durations {
 	if quick {
 		d.echo, d.echoRuns, d.latencies, d.sqlite, d.light = 2*time.Second, 2, 2_000, 400*time.Millisecond, 500
 		d.warmUp, d.saturated, d.load80 = 2*time.Second, 6*time.Second, 6*time.Second
-		d.transactions, d.databases, d.failing = 4*time.Second, 3*time.Second, 4*time.Second
+		d.transactions, d.databases, d.failing = 4*time.Second, 2*time.Second, 4*time.Second
 		d.kills, d.settle = 2, 8*time.Second
 	}
 	return d
