@@ -31,4 +31,7 @@
 // A relay looks for rows whenever [Outbox.Notify] is called in its process, as
 // [Outbox.Do] does after each commit, and otherwise once per poll interval.
 // While the broker is away the rows wait in the table.
+//
+// An application that cannot have a relay can be asked instead whether its
+// transaction has committed: see [Marks].
 package outbox

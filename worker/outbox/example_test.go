@@ -131,3 +131,41 @@ func ExampleOutbox_Signal() {
 	// <nil>
 	// succeeded "receipt r-7"
 }
+
+// A shop marks the runs of its orders in the transactions that place them. What
+// the check handler of its worker asks finds out which were placed, and keeps
+// those from being placed later that were not.
+func ExampleMarks() {
+	ctx := context.Background()
+	dir := must(os.MkdirTemp("", ""))
+	defer os.RemoveAll(dir)
+	db := sqlx.MustOpen("sqlite3", "file:"+filepath.Join(dir, "shop.db")+"?_journal_mode=WAL&_txlock=immediate")
+	defer db.Close()
+	db.MustExec(`CREATE TABLE orders (id TEXT PRIMARY KEY)`)
+	marks := must(outbox.NewMarks(ctx, db, outbox.SQLite, ""))
+
+	order := definitions.Saga("order").CheckBack(definitions.NewTask[Order, any]("shop", "check"), time.Minute)
+	order.Step("ship").Do(Ship).Pivot()
+	fmt.Println(order.MustBuild().Len(), "steps")
+
+	place := func(id string) error {
+		tx := must(db.Beginx())
+		defer tx.Rollback() // of no effect after a commit
+		if err := marks.Set(ctx, tx, id); err != nil {
+			return err
+		}
+		tx.MustExecContext(ctx, `INSERT INTO orders VALUES (?)`, id)
+		return tx.Commit()
+	}
+	fmt.Println(place("order-1"))
+	for _, id := range []string{"order-1", "order-2"} {
+		fmt.Println(must(marks.Committed(ctx, id)))
+	}
+	fmt.Println(place("order-2")) // too late
+	// Output:
+	// 3 steps
+	// <nil>
+	// true
+	// false
+	// outbox: run order-2: the run has been marked, or given up, already
+}

@@ -38,6 +38,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childMarks) != "" {
+		markingApplication()
+	}
 	if os.Getenv(childDriver) != "" {
 		if os.Getenv(childAMQP) != "" {
 			child()

@@ -127,17 +127,18 @@ func New(ctx context.Context, db *sqlx.DB, d Dialect, o Options) (*Outbox, error
 	}
 	b := &Outbox{db: db, dialect: d, opts: o, sql: d.statements(o.Table), metrics: newMetrics(o.Table), relays: map[*Relay]struct{}{}}
 	for _, stmt := range b.sql.create {
-		if err := b.create(ctx, stmt); err != nil {
+		if err := makeTable(ctx, db, d, stmt); err != nil {
 			return nil, fmt.Errorf("outbox: making table %s: %w", o.Table, err)
 		}
 	}
 	return b, nil
 }
 
-func (b *Outbox) create(ctx context.Context, stmt string) error {
+// makeTable runs a statement that makes a table unless it is there.
+func makeTable(ctx context.Context, db *sqlx.DB, d Dialect, stmt string) error {
 	for try := 0; ; try++ {
-		_, err := b.db.ExecContext(ctx, stmt)
-		if err == nil || try == 20 || !b.dialect.raced(err) {
+		_, err := db.ExecContext(ctx, stmt)
+		if err == nil || try == 20 || !d.raced(err) {
 			return err
 		}
 		select {
