@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,8 +119,9 @@ func (s *system) worker(from, to *xa.Participant) {
 	})
 }
 
-// run starts a worker with the handlers that register registers.
-func (s *system) run(register func(*worker.Worker)) {
+// run starts a worker with the handlers that register registers. It ends with
+// the test, or when stop is called.
+func (s *system) run(register func(*worker.Worker)) (stop func()) {
 	w, err := worker.New(worker.Config{
 		Broker: s.broker, Name: "w", Service: "bank", HeartbeatInterval: 50 * time.Millisecond, Concurrency: 8,
 		SettleTimeout: 20 * time.Second, DrainTimeout: 20 * time.Second,
@@ -131,12 +133,14 @@ func (s *system) run(register func(*worker.Worker)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	s.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			s.t.Error(err)
 		}
 	})
+	s.t.Cleanup(stop)
+	return stop
 }
 
 func move(ctx context.Context, tx *xa.Tx, account, amount int) (b balance, err error) {

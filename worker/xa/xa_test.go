@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childDSN) != "" {
 		child()
 	}
+	if os.Getenv(orchestratorAMQP) != "" {
+		orchestrator()
+	}
 	os.Exit(m.Run())
 }
 
