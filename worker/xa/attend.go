@@ -10,6 +10,9 @@ import (
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
+// leastRound is how long a round may take at least.
+const leastRound = 10 * time.Second
+
 // decider says what was decided of a run.
 type decider = func(ctx context.Context, run string) (Decision, error)
 
@@ -50,7 +53,7 @@ func (p *Participant) recoverLoop(ctx context.Context, decide decider) {
 // round settles the branches that are in before, all if that is nil, and
 // returns the names of those that were prepared when it began.
 func (p *Participant) round(ctx context.Context, before map[string]bool, decide decider) map[string]bool {
-	ctx, cancel := context.WithTimeout(ctx, p.opts.RecoverEvery)
+	ctx, cancel := context.WithTimeout(ctx, max(p.opts.RecoverEvery, leastRound))
 	defer cancel()
 	found, err := p.InDoubt(ctx)
 	if err != nil {

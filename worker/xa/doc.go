@@ -82,7 +82,9 @@
 // rollback that another session sends right while the branch's is closing, loses
 // sight of the branch, and keeps its rows locked until it is started again. So a
 // commit by name looks for the row before it is answered, and says so where there
-// is none.)
+// is none.) Nor does it wait for the disk when it rolls back: after a crash the
+// branch may be prepared again, and is rolled back again when a worker asks for
+// the decision.
 // Each prepare opens a connection; a limit of
 // connections must be 2 at least. A branch whose session ends before XA PREPARE
 // is rolled back; after it, it is kept, by MariaDB from 10.5 on, also over a crash of the

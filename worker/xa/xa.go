@@ -72,7 +72,7 @@ type Options struct {
 	// own [worker.Worker.Decision], which asks the orchestrator.
 	Decide func(ctx context.Context, run string) (Decision, error)
 	// RecoverEvery is how often, more or less; a branch that is found prepared
-	// twice in a row is asked for, at start all are. It bounds each round, too.
+	// twice in a row is asked for, at start all are. A round may take as long, and 10 s at least.
 	// Default DefaultRecoverEvery; negative is never, not even at start.
 	RecoverEvery time.Duration
 	// Logger gets what was settled in this way, and what could not be; default
