@@ -42,6 +42,7 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 	o.text("name", s.Name)
 	o.text("service", s.Service)
 	o.text("action", s.Action)
+	o.text("workflow", s.Workflow)
 	o.text("compensation", s.Compensation)
 	o.text("no_compensation", s.NoCompensation)
 	o.flag("pivot", s.Pivot)
@@ -55,13 +56,9 @@ func appendStep(b []byte, w *Workflow, i int) []byte {
 	}
 	o.expression("input", e.input)
 	o.expression("compensation_input", e.compensationInput)
-	attempts := DefaultMaxAttempts
-	if s.AfterPivot {
-		attempts = Unlimited
-	}
-	o.retry("retry", s.Retry, attempts)
+	o.retry("retry", s.Retry, s.Kind.defaultAttempts(s.AfterPivot))
 	o.retry("compensation_retry", s.CompensationRetry, Unlimited)
-	o.duration("timeout", s.Timeout, DefaultTimeout)
+	o.duration("timeout", s.Timeout, s.Kind.defaultTimeout())
 	o.duration("compensation_timeout", s.CompensationTimeout, DefaultTimeout)
 	o.duration("queue_timeout", s.QueueTimeout, 0)
 	if s.Placement != Bounded {

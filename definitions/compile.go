@@ -137,16 +137,12 @@ func (v *validator) resolved(i int, succs []int) Step {
 	if !s.kind.HasTask() {
 		return v.resolvedWait(i, succs, after)
 	}
-	attempts := DefaultMaxAttempts
-	if after {
-		attempts = Unlimited
-	}
 	st := Step{
-		Index: i, Name: s.name, Service: v.service(i), Action: s.action,
+		Index: i, Name: s.name, Kind: s.kind, Service: v.service(i), Action: s.action, Workflow: s.workflow,
 		Compensation: s.compensation, NoCompensation: s.noCompensation,
 		Pivot: s.pivot, AfterPivot: after,
 		Preds: v.graph.preds[i], Succs: succs,
-		Retry:               s.retry.resolved(attempts),
+		Retry:               s.retry.resolved(s.kind.defaultAttempts(after)),
 		CompensationRetry:   s.compensationRetry.resolved(Unlimited),
 		Timeout:             s.timeout,
 		CompensationTimeout: s.compensationTimeout,
@@ -161,7 +157,7 @@ func (v *validator) resolved(i int, succs []int) Step {
 		HasCompensationInput: s.compensationInput != "",
 	}
 	if st.Timeout == 0 {
-		st.Timeout = DefaultTimeout
+		st.Timeout = s.kind.defaultTimeout()
 	}
 	if st.ForEach && st.Parallel == 0 {
 		st.Parallel = DefaultParallel

@@ -60,6 +60,18 @@
 // and a compensation of its own. The output of the step is the list of the items'
 // outputs. See [StepBuilder.ForEach].
 //
+// # Steps that are runs
+//
+// A step can be a run of another workflow, of any kind, in place of an action. It
+// is started when the step starts; its output is the step's, and so is its
+// failure. What it did is undone by the step's own compensation:
+//
+//	b.Step("settle").Service("bank").Workflow("transfer").Compensation("transfer.reverse").
+//		Input("{'from': input.account, 'amount': input.total}")
+//
+// The workflow is looked up by its name when the step starts; here nothing is
+// known of it but the name.
+//
 // # Participants
 //
 // A two-phase commit or a TCC has participants in place of steps. All prepare

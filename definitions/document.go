@@ -39,6 +39,7 @@ type stepDocument struct {
 	participant         participantDocument
 	waitDocument
 	choiceDocument
+	childDocument
 	queueTimeout time.Duration
 	placement    Placement
 	forEach      string

@@ -16,6 +16,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"kind":"saga","name":"n","steps":[{"name":"a","sleep":"24h"},{"name":"b","sleep_until":"input.at"},{"name":"c","signal":"go","timeout":"1h","timeout_output":"1"},{"name":"d","choice":[{"case":"x","when":"input.y"},{"case":"z"}]},{"name":"e","sleep":"1s","branch":{"choice":"d","case":"z"}}]}`))
 	f.Add([]byte(`{"kind":"saga","name":"n","service":"s","steps":[{"name":"a","action":"x","compensation":"y","for_each":"input.l","parallel":3,"max_items":9,"input":"[item, index]"}]}`))
 	f.Add([]byte(`{"kind":"tcc","name":"n","service":"s","locks":[{"name":"input.a"},{"name":"['x']","shared":true}],"serial":true,"participants":[{"name":"a","prepare":"p","commit":"c","abort":"x"}]}`))
+	f.Add([]byte(`{"kind":"saga","name":"n","service":"s","steps":[{"name":"a","workflow":"w","compensation":"c","timeout":"1h"},{"name":"b","workflow":"w","pivot":true}]}`))
 	f.Add([]byte(`{"steps":[{"after":["a"],"name":"a"},3]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		wf, err := definitions.Parse(data)

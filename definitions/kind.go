@@ -16,6 +16,8 @@ const (
 	StepSignal
 	// StepChoice: takes one of several cases.
 	StepChoice
+	// StepChild: a run of another workflow.
+	StepChild
 )
 
 // String returns the kind in words, such as "task" or "sleep".
@@ -27,13 +29,15 @@ func (k StepKind) String() string {
 		return "signal"
 	case StepChoice:
 		return "choice"
+	case StepChild:
+		return "child"
 	}
 	return "task"
 }
 
-// HasTask tells whether steps of this kind are performed by a worker of a
-// service. Others need no service, compensation or retry policy.
-func (k StepKind) HasTask() bool { return k == StepTask }
+// HasTask tells whether steps of this kind are done by attempts: of a worker's
+// task, or of a child run. Others have no service, compensation or retry policy.
+func (k StepKind) HasTask() bool { return k == StepTask || k == StepChild }
 
 // work is one of the fields that say what a step does.
 type work struct {
@@ -49,6 +53,7 @@ func (s *stepDocument) works() []work {
 		{"sleep_until", StepSleep, s.hasSleepUntil},
 		{"signal", StepSignal, s.hasSignal},
 		{"choice", StepChoice, s.hasChoice},
+		{"workflow", StepChild, s.hasWorkflow},
 	}
 }
 

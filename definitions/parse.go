@@ -98,6 +98,7 @@ func (r *reader) step(path string, v ref.Val) stepDocument {
 	}
 	s.waitDocument = f.readWait()
 	s.choiceDocument = f.readChoice()
+	s.childDocument = f.readChild()
 	s.after, s.hasAfter = f.texts("after")
 	s.when = f.text("when")
 	s.forEach = f.text("for_each")

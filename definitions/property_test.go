@@ -72,10 +72,15 @@ func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []str
 		drawWait(t, s)
 		return
 	}
-	s.Service(drawName(t, "service")).Action(drawName(t, "action"))
+	child := rapid.IntRange(0, 4).Draw(t, "child?") == 0
+	if child {
+		s.Workflow(drawName(t, "workflow"))
+	} else {
+		s.Service(drawName(t, "service")).Action(drawName(t, "action"))
+	}
 	if !afterPivot {
 		if compensated = rapid.Bool().Draw(t, "compensated"); compensated {
-			s.Compensation(fmt.Sprintf("undo.%d", i))
+			s.Compensation(fmt.Sprintf("undo.%d", i)).Service(drawName(t, "service"))
 		} else {
 			s.NoCompensation(rapid.StringN(1, 20, 80).Draw(t, "reason") + ".")
 		}
@@ -88,8 +93,10 @@ func drawStep(t *rapid.T, s *definitions.StepBuilder, i, pivot int, before []str
 		s.Input(drawExpression(t, nil))
 	}
 	if rapid.Bool().Draw(t, "settings?") {
-		s.Timeout(drawDuration(t)).QueueTimeout(drawDuration(t)).Retry(drawRetry(t)).
-			Placement(rapid.SampledFrom([]definitions.Placement{definitions.Bounded, definitions.Ring, definitions.LeastLoaded}).Draw(t, "placement"))
+		s.Timeout(drawDuration(t)).Retry(drawRetry(t))
+	}
+	if !child && rapid.Bool().Draw(t, "settings of a task?") {
+		s.QueueTimeout(drawDuration(t)).Placement(rapid.SampledFrom([]definitions.Placement{definitions.Bounded, definitions.Ring, definitions.LeastLoaded}).Draw(t, "placement"))
 	}
 	if compensated && rapid.Bool().Draw(t, "compensation settings?") {
 		s.CompensationTimeout(drawDuration(t)).CompensationRetry(drawRetry(t)).CompensationInput(drawExpression(t, nil))

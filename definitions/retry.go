@@ -17,7 +17,7 @@ const (
 	DefaultMax         = time.Minute
 	DefaultMultiplier  = 2.0
 	DefaultJitter      = 0.2
-	DefaultMaxAttempts = 10 // of actions up to and including the pivot; later actions and compensations: Unlimited
+	DefaultMaxAttempts = 10 // of actions up to and including the pivot; later actions and compensations: Unlimited; child runs: DefaultChildAttempts
 
 	DefaultPrepareAttempts = 3 // of a participant's prepare; commits and aborts: Unlimited
 )
@@ -33,7 +33,8 @@ type RetryPolicy struct {
 
 	// MaxAttempts counts the first attempt too. Default: 10 for actions up to
 	// and including the pivot, 3 for prepare, Unlimited for actions after the
-	// pivot, for compensations, and for commit and abort.
+	// pivot, for compensations, and for commit and abort; of a step that is a
+	// child run 1, wherever it stands.
 	MaxAttempts int
 
 	// MaxElapsed bounds the time from the first attempt to the start of the

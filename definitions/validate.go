@@ -96,6 +96,9 @@ func (v *validator) step(i int) {
 	if s.action != "" {
 		v.name(i, "action", s.action, "")
 	}
+	if s.kind == StepChild {
+		v.child(i)
+	}
 	if s.compensation != "" {
 		v.name(i, "compensation", s.compensation, "")
 	}
@@ -120,7 +123,10 @@ func (v *validator) identity(i int) {
 			v.index[name] = i
 		}
 	}
-	if v.doc.steps[i].kind.HasTask() {
+	switch s := &v.doc.steps[i]; {
+	case s.kind == StepChild && s.compensation != "":
+		v.name(i, "service", v.service(i), "the compensation of a child run needs a service, the step's own or the workflow's")
+	case s.kind == StepTask:
 		v.name(i, "service", v.service(i), "a "+v.member()+" needs a service, its own or the workflow's")
 	}
 }
@@ -144,8 +150,9 @@ func (v *validator) member() string {
 
 // service returns a step's service, its own or the workflow's.
 func (v *validator) service(i int) string {
-	if s := v.doc.steps[i].service; s != "" {
-		return s
+	s := &v.doc.steps[i]
+	if s.service != "" || s.kind == StepChild && s.compensation == "" {
+		return s.service
 	}
 	return v.doc.service
 }
@@ -338,8 +345,8 @@ func (v *validator) compensations() {
 		t := task{v.service(i), s.compensation}
 		if first, taken := undoes[t]; !taken {
 			undoes[t] = i
-		} else if f := &v.doc.steps[first]; f.action != s.action {
-			v.fault(i, "compensation", RuleDuplicate, "%q is the compensation of step %q already, whose action is another", s.compensation, f.name)
+		} else if f := &v.doc.steps[first]; f.action != s.action || f.workflow != s.workflow {
+			v.fault(i, "compensation", RuleDuplicate, "%q is the compensation of step %q already, which does something else", s.compensation, f.name)
 		}
 	}
 }

@@ -106,6 +106,7 @@ type Step struct {
 	Kind           StepKind
 	Service        string // empty: the kind has no task
 	Action         string
+	Workflow       string // of a child run, in place of Action
 	Compensation   string // empty: nothing undoes the action
 	NoCompensation string // the reason
 

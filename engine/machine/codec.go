@@ -38,6 +38,7 @@ const (
 	hasToken    // usual: 0
 	hasName
 	hasID
+	hasParent // of whom the run is a child: id, step and depth
 	bitsEnd
 )
 
@@ -99,6 +100,7 @@ func presence(e *Event, before int64) (bits uint64) {
 	set(e.Token != 0, hasToken)
 	set(e.Name != "", hasName)
 	set(e.ID != "", hasID)
+	set(e.Parent != Parent{}, hasParent)
 	return bits
 }
 
@@ -139,6 +141,9 @@ func appendEvent(buf []byte, e *Event, before int64) []byte {
 		if bits&f.bit != 0 {
 			buf = appendString(buf, f.text)
 		}
+	}
+	if bits&hasParent != 0 {
+		buf = appendParent(buf, e.Parent)
 	}
 	if bits&hasPayload != 0 {
 		buf = appendBytes(buf, e.Payload)
@@ -230,6 +235,11 @@ func (r *reader) event(e *Event, at int64) int64 {
 			continue
 		}
 		if *f.text = r.string(); *f.text == "" {
+			r.fail("field with its usual value")
+		}
+	}
+	if bits&hasParent != 0 {
+		if e.Parent = r.parent(); e.Parent == (Parent{}) {
 			r.fail("field with its usual value")
 		}
 	}

@@ -124,11 +124,14 @@ func (d *decision) start(in *Start) error {
 	if d.seq != 0 {
 		return fmt.Errorf("%w: the run has started already", ErrNotAllowed)
 	}
-	key := in.Key
-	if key == "" {
-		var err error
-		if key, err = d.wf.EvalRoutingKey(orNull(in.Input)); err != nil {
+	key, child := in.Key, in.Parent.RunID != ""
+	if key == "" || child {
+		own, err := d.wf.EvalRoutingKey(orNull(in.Input))
+		if err != nil {
 			return fmt.Errorf("%w: %w", ErrRejected, err)
+		}
+		if own != "" {
+			key = own
 		}
 	}
 	if key == in.RunID {
@@ -139,11 +142,14 @@ func (d *decision) start(in *Start) error {
 		return fmt.Errorf("%w: %w", ErrRejected, err)
 	}
 	deadline := milli(in.Deadline)
-	if deadline == 0 && d.wf.Deadline() > 0 {
-		deadline = min(d.now+d.wf.Deadline().Milliseconds(), maxMilli)
+	if own := d.wf.Deadline(); own > 0 && (deadline == 0 || child) {
+		at := min(d.now+own.Milliseconds(), maxMilli)
+		if deadline == 0 || at < deadline {
+			deadline = at
+		}
 	}
 	d.emit(Event{
-		Kind: RunStarted, Step: -1, RunID: in.RunID, Key: key, RetryOf: in.RetryOf, Priority: in.Priority,
+		Kind: RunStarted, Step: -1, RunID: in.RunID, Key: key, RetryOf: in.RetryOf, Priority: in.Priority, Parent: in.Parent,
 		Until: fromMilli(deadline), Payload: in.Input,
 	})
 	d.wantLocks(locks)

@@ -7,8 +7,8 @@ type EventKind uint8
 
 // The kinds of event. The comments name the fields in use beside Seq, At, Kind.
 const (
-	RunStarted       EventKind = iota + 1 // RunID, Key, RetryOf, Priority, Until: deadline, Payload: input
-	AttemptScheduled                      // Step, Phase, Generation, Attempt, Payload: the task's input if not the default
+	RunStarted       EventKind = iota + 1 // RunID, Key, RetryOf, Priority, Parent, Until: deadline, Payload: input
+	AttemptScheduled                      // Step, Phase, Generation, Attempt, RunID: of a child run, Payload: the task's input if not the default
 	AttemptSucceeded                      // ..., Worker, Payload: output, Late
 	AttemptFailed                         // ..., Worker, Code, Message, Stack, Until: next attempt (zero: none), Payload: progress, Late. No effect
 	AttemptUnknown                        // ..., Worker, Code, Message, Stack, Until, Payload: progress
@@ -157,4 +157,5 @@ type Event struct {
 	Token      uint64 // of a lock
 	Name       string // of a signal, or of a case
 	ID         string // of a signal: its sender's
+	Parent     Parent
 }

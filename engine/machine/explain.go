@@ -142,6 +142,9 @@ func (x *explainer) by() {
 
 func (x *explainer) started() {
 	x.say("the run starts")
+	if p := x.e.Parent; p.RunID != "" {
+		x.say(" as step ", p.Step, " of run ", p.RunID)
+	}
 	if x.e.RetryOf != "" {
 		x.say(", a retry of ", x.e.RetryOf)
 	}
@@ -161,6 +164,10 @@ func (x *explainer) attempt() {
 	}
 	switch e.Kind {
 	case AttemptScheduled:
+		if e.RunID != "" {
+			x.say(": run ", e.RunID, " is to start")
+			break
+		}
 		x.say(": scheduled")
 	case AttemptSucceeded:
 		if e.Phase == Prepare {
@@ -175,6 +182,10 @@ func (x *explainer) attempt() {
 	case AttemptFailed:
 		x.say(": failed, without effect")
 	case AttemptUnknown:
+		if e.Code == CodeChildWaived || e.Code == CodeChildHeuristic {
+			x.say(": a part of it may have taken effect")
+			break
+		}
 		x.say(": its worker does not know whether it took effect")
 	case AttemptLost:
 		x.say(": lost, ", lossReason(e.Code))

@@ -65,6 +65,7 @@ func (s *State) fold(e *Event) {
 	switch e.Kind {
 	case RunStarted:
 		s.runID, s.key, s.retryOf, s.priority = e.RunID, e.Key, e.RetryOf, e.Priority
+		s.parent = e.Parent
 		s.input = e.Payload
 		s.created, s.deadline = s.at, milli(e.Until)
 		s.status = Running

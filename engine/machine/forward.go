@@ -122,7 +122,7 @@ func (d *decision) launch(i int, p Phase) {
 	if t := d.task(i, p); t != nil && t.generation > 0 {
 		e.Generation, e.Attempt = t.generation, t.attempt+1
 		if t.attempt > 0 || t.ordered {
-			d.emit(e)
+			d.schedule(e)
 			return
 		}
 	} else if p == Compensate {
@@ -149,7 +149,7 @@ func (d *decision) launch(i int, p Phase) {
 	if len(e.Payload) > 0 && string(e.Payload) == string(d.TaskInput(i, p)) {
 		e.Payload = nil
 	}
-	d.emit(e)
+	d.schedule(e)
 }
 
 // wanted tells whether the condition of a step holds. If not, the step is

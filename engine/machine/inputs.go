@@ -144,6 +144,11 @@ type Start struct {
 	Deadline time.Time // zero: the workflow's, counted from now
 	RetryOf  string
 	Priority uint8 // tasks of runs with a higher one go first where they wait
+
+	// Parent is set of a child. Its key is that of its own workflow, and Key only
+	// if that computes none; its deadline is the earlier one of Deadline and what
+	// its workflow says.
+	Parent Parent
 }
 
 // Result is a worker's answer to an attempt.

@@ -44,6 +44,10 @@ func (d *decision) retry(in *Retry) error {
 	if in.Input != nil && !d.def(in.Step).Kind.HasTask() {
 		return fmt.Errorf("%w: other input for %s: a %s has none", ErrNotAllowed, d.name(in.Step), d.def(in.Step).Kind)
 	}
+	if d.Def(in.Step).Kind == definitions.StepChild && d.first(p) && t.unknown > 0 {
+		return fmt.Errorf("%w: %s is a child run that may have had an effect, and another run would have another; resolve or skip it",
+			ErrNotAllowed, d.Def(in.Step).Name)
+	}
 	if in.Input != nil {
 		if t.unknown > 0 {
 			return fmt.Errorf("%w: other input for %s, of which an attempt may have had an effect",

@@ -101,6 +101,7 @@ func randomRun(seed uint64, logf func(string, ...any)) error {
 		now:   time.UnixMilli(1_700_000_000_000).UTC(),
 		lying: rng.IntN(3) == 0, operators: rng.IntN(3) > 0, rates: randomRates(rng), logf: logf,
 	}
+	m.world.def = func(i int) *definitions.Step { return m.state.def(i) }
 	logf("%s", wf.JSON())
 	if err := m.start(seed); err != nil {
 		return err
@@ -281,6 +282,8 @@ func (m *simulation) answer() error {
 	a := attempt{c.Step, c.Phase, c.Generation, c.Attempt}
 	var in Input
 	switch happens := func(rate int) bool { return m.rng.IntN(100) < rate }; {
+	case m.world.child(a): // never lost: it is asked for until it answers
+		in = m.world.runs(a, m.rng.IntN(100) < m.rates.withdrawals && c.Kind != Dispatch)
 	case happens(m.rates.lost):
 		reason := LostTimeout + LossReason(m.rng.IntN(2))
 		if happens(m.rates.died) {

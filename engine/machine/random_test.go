@@ -40,11 +40,11 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 			choices[i] = wait(rng, st)
 			continue
 		}
-		st.Action("do")
+		undo := act(rng, st)
 		if rng.IntN(5) == 0 {
 			st.NoCompensation("cannot be undone")
 		} else {
-			st.Compensation("undo").CompensationRetry(randomPolicy(rng))
+			st.Compensation(undo).CompensationRetry(randomPolicy(rng))
 		}
 		decorate(rng, st)
 		fanOut(rng, st)
@@ -56,7 +56,9 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 				preds = append(preds, name(j))
 			}
 		}
-		decorate(rng, b.Step(name(before)).Action("do").Pivot().After(preds...))
+		st := b.Step(name(before)).Pivot().After(preds...)
+		act(rng, st)
+		decorate(rng, st)
 		for i := before + 1; i < before+1+after; i++ {
 			st := b.Step(name(i)).After(name(before))
 			if i > before+1 && rng.IntN(2) == 0 {
@@ -70,7 +72,8 @@ func randomWorkflow(rng *rand.Rand) *definitions.Workflow {
 				choices[i] = wait(rng, st)
 				continue
 			}
-			decorate(rng, st.Action("do"))
+			act(rng, st)
+			decorate(rng, st)
 			fanOut(rng, st)
 		}
 	}
@@ -133,6 +136,16 @@ func wait(rng *rand.Rand, st *definitions.StepBuilder) (chooses bool) {
 		st.When("input.n > 1")
 	}
 	return chooses
+}
+
+// act makes a step a task, or a run of another workflow; it says what undoes it.
+func act(rng *rand.Rand, st *definitions.StepBuilder) (undo string) {
+	if rng.IntN(5) == 0 {
+		st.Workflow("other")
+		return "undo-other"
+	}
+	st.Action("do")
+	return "undo"
 }
 
 func decorate(rng *rand.Rand, st *definitions.StepBuilder) {

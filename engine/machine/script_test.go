@@ -80,7 +80,9 @@ func (sc *script) define(text string) string {
 		if defineWait(sc, st, fields[1:]) {
 			continue
 		}
-		st.Action("do-" + fields[0])
+		if !defineChild(sc, st, fields[1:]) {
+			st.Action("do-" + fields[0])
+		}
 		st.Retry(definitions.RetryPolicy{Initial: time.Second, Jitter: definitions.NoJitter})
 		undone := false
 		for _, f := range fields[1:] {
@@ -158,6 +160,9 @@ func (sc *script) defineStep(st *definitions.StepBuilder, field string) bool {
 		st.Retry(sc.policy(value))
 	case "undo retry":
 		st.CompensationRetry(sc.policy(value))
+	case "child":
+	case "timeout":
+		st.Timeout(duration(sc.t, value))
 	case "no undo":
 		st.NoCompensation(value)
 		return true
@@ -167,6 +172,16 @@ func (sc *script) defineStep(st *definitions.StepBuilder, field string) bool {
 	return false
 }
 
+// defineChild tells whether a step is a child run.
+func defineChild(sc *script, st *definitions.StepBuilder, fields []string) bool {
+	for _, f := range fields {
+		if workflow, ok := strings.CutPrefix(f, "child: "); ok {
+			st.Workflow(workflow)
+			return true
+		}
+	}
+	return false
+}
 func (sc *script) policy(text string) definitions.RetryPolicy {
 	p := definitions.RetryPolicy{Initial: time.Second, Jitter: definitions.NoJitter}
 	for word := range strings.FieldsSeq(text) {
@@ -201,6 +216,11 @@ func (sc *script) start(td *datadriven.TestData) string {
 			in.Key = a.Vals[0]
 		case "deadline":
 			in.Deadline = sc.now.Add(duration(sc.t, a.Vals[0]))
+		case "parent":
+			in.Parent = Parent{RunID: a.Vals[0], Step: "settle", Depth: 1}
+		case "priority":
+			n, _ := strconv.Atoi(a.Vals[0])
+			in.Priority = uint8(n)
 		case "retry-of":
 			in.RetryOf = a.Vals[0]
 		}
@@ -362,6 +382,7 @@ func (sc *script) summary() string {
 		} else if in := sc.state.TaskInput(c.Step, c.Phase); !bytes.Equal(in, orNull(sc.state.Input())) {
 			word += " " + string(in)
 		}
+		word += sc.childWords(c)
 		asks = append(asks, word)
 	}
 	line := "=> " + sc.state.Status().String()
@@ -378,6 +399,28 @@ func (sc *script) summary() string {
 		line += "; wake in " + wake.Sub(sc.now).String()
 	}
 	return line + "\n"
+}
+
+// childWords is what is particular to the command of a child step.
+func (sc *script) childWords(c Command) string {
+	if sc.state.Def(c.Step).Kind != definitions.StepChild || c.Phase != Action {
+		return ""
+	}
+	if c.Kind != Dispatch {
+		return " (" + sc.state.ChildCancel().Reason + ")"
+	}
+	child := sc.state.Child(c)
+	words := fmt.Sprintf(" as %s %s", child.Workflow, child.Start.RunID)
+	if d := child.Start.Deadline; !d.IsZero() {
+		words += fmt.Sprintf(" within %s", d.Sub(sc.now))
+	}
+	if p := child.Start.Priority; p != 0 {
+		words += fmt.Sprintf(", priority %d", p)
+	}
+	if k := child.Start.Key; k != sc.state.RunID() {
+		words += fmt.Sprintf(", key %q", k)
+	}
+	return words
 }
 
 // refold rebuilds the state from the records.
@@ -455,6 +498,17 @@ func (sc *script) show() string {
 		fmt.Fprintf(&out, ", key %q", s.RoutingKey())
 	}
 	out.WriteString("\n")
+	if p := s.Parent(); p.RunID != "" {
+		fmt.Fprintf(&out, "step %s of %s, depth %d", p.Step, p.RunID, p.Depth)
+		if s.Status().Final() {
+			r := s.ChildResult()
+			fmt.Fprintf(&out, "; tells it: %s", [...]string{"", "succeeded " + string(r.Output), "failed", "unknown"}[r.Outcome])
+			if r.Code != "" {
+				fmt.Fprintf(&out, ", %s (%s), retryable %v", r.Code, r.Message, r.Retryable)
+			}
+		}
+		out.WriteString("\n")
+	}
 	for i := range sc.state.NumSteps() {
 		v := s.StepView(i)
 		fmt.Fprintf(&out, "%s: %s, ", sc.state.name(i), v.State)
@@ -462,6 +516,9 @@ func (sc *script) show() string {
 			fmt.Fprintf(&out, "items %d", n)
 		} else {
 			fmt.Fprintf(&out, "attempts %d", v.Attempts)
+		}
+		if v.Child != "" {
+			fmt.Fprintf(&out, " (%s)", v.Child)
 		}
 		if v.CompensationAttempts > 0 {
 			fmt.Fprintf(&out, "+%d", v.CompensationAttempts)

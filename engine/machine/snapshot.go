@@ -30,6 +30,7 @@ func (s *State) AppendState(b []byte) []byte {
 	b = appendString(b, s.key)
 	b = appendString(b, s.retryOf)
 	b = append(b, s.priority)
+	b = appendParent(b, s.parent)
 	b = appendBytes(b, s.input)
 	return s.appendSnapshot(b)
 }
@@ -151,7 +152,7 @@ func (s *State) restore(e *Event) error {
 	}
 	n := State{
 		wf: s.wf, order: s.order, maxItems: s.maxItems, participants: s.participants, single: s.single,
-		runID: s.runID, key: s.key, retryOf: s.retryOf, priority: s.priority, input: s.input,
+		runID: s.runID, key: s.key, retryOf: s.retryOf, priority: s.priority, parent: s.parent, input: s.input,
 		created: s.created, deadline: s.deadline,
 		seq: e.Seq, at: milli(e.At),
 	}

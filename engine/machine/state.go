@@ -88,6 +88,7 @@ type State struct {
 	// What the first event says.
 	runID, key, retryOf string
 	priority            uint8
+	parent              Parent
 	input               []byte
 	created             int64
 	deadline            int64 // 0: none

@@ -34,6 +34,9 @@ type StepView struct {
 	Attempt     uint32
 	Outstanding bool
 
+	// Child is the id of the run that the last attempt of a child step is.
+	Child string
+
 	Output  []byte // of the action, of prepare or of a commit in one phase; empty is null
 	Worker  string // that answered last
 	Code    string // of the last failure, as are Message and Stack
@@ -52,7 +55,7 @@ func (s *State) StepView(i int) StepView {
 	one, two := s.phases()
 	v := StepView{
 		State: s.word(i), Attempts: int(st.action.total), Output: st.output, Worker: st.worker,
-		Phase: one, Started: fromMilli(st.started), Ended: fromMilli(st.ended),
+		Child: s.childView(i), Phase: one, Started: fromMilli(st.started), Ended: fromMilli(st.ended),
 	}
 	if st.fan != nil {
 		v.Items = st.fan.n

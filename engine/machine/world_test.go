@@ -20,12 +20,15 @@ type world struct {
 	said    []Result         // answers that may come again
 	// What operators settled against or without the truth, by step.
 	excused []bool
+	// What became of child runs: an attempt is one, and ends in one way.
+	children map[attempt]Result
+	def      func(step int) *definitions.Step // also of items
 }
 
 func newWorld(rng *rand.Rand, wf *definitions.Workflow) *world {
 	w := &world{
 		rng: rng, wf: wf, applied: make([]map[uint32]int, wf.Len()), undone: make([]int, wf.Len()),
-		blocked: make([]bool, wf.Len()), excused: make([]bool, wf.Len()),
+		blocked: make([]bool, wf.Len()), excused: make([]bool, wf.Len()), children: map[attempt]Result{}, def: wf.Step,
 	}
 	for i := range w.applied {
 		w.applied[i] = map[uint32]int{}
@@ -59,6 +62,9 @@ func (w *world) perform(a attempt, faithful bool) Result {
 	if faithful {
 		luck = 0
 	}
+	if w.child(a) {
+		return w.runChild(a, r, luck)
+	}
 	if a.phase == Compensate {
 		switch {
 		case luck < 6 || w.undone[a.step] > 0:
@@ -91,6 +97,43 @@ func (w *world) perform(a attempt, faithful bool) Result {
 	}
 	w.said = append(w.said, r)
 	return r
+}
+
+// child tells whether an attempt is a run of its own.
+func (w *world) child(a attempt) bool {
+	return a.phase == Action && w.def(a.step).Kind == definitions.StepChild
+}
+
+// runChild is the end of a child run: it has had its effect, it has had none, or
+// a part of it stays.
+func (w *world) runChild(a attempt, r Result, luck int) Result {
+	if said, ok := w.children[a]; ok {
+		return said
+	}
+	switch {
+	case luck < 5:
+		w.applied[a.step][a.generation]++
+	case luck < 8:
+		w.fail(&r, OutcomeFailed)
+	default:
+		w.fail(&r, OutcomeUnknown)
+		r.Retryable = false
+		if w.rng.IntN(2) == 0 {
+			w.applied[a.step][a.generation]++
+		}
+	}
+	w.children[a] = r
+	w.said = append(w.said, r)
+	return r
+}
+
+// runs is what a child run has its parent told: that it is never to start, or its
+// end.
+func (w *world) runs(a attempt, withdrawn bool) Input {
+	if _, begun := w.children[a]; withdrawn && !begun {
+		return Withdrawn{a.step, a.phase, a.generation, a.number}
+	}
+	return w.perform(a, false)
 }
 
 func (w *world) undo(step int) {
