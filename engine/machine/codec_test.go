@@ -19,7 +19,7 @@ func sampleRecords() [][]Event {
 	full := Event{
 		Kind: AttemptFailed, Step: 255, Phase: Compensate, Generation: 3, Attempt: 1 << 31, Worker: "w", Code: "c",
 		Message: "m", Stack: "s", By: "b", Until: noon.Add(time.Hour), Payload: []byte("{}"), RunID: "r", Key: "k",
-		RetryOf: "o", Priority: 9, Token: math.MaxUint64, Late: true, Sent: true, Applied: true,
+		RetryOf: "o", Priority: 9, Parent: Parent{RunID: "p", Step: "s", Depth: 3}, Token: math.MaxUint64, Late: true, Sent: true, Applied: true,
 	}
 	records := [][]Event{{full}, {
 		{Kind: RunStarted, Step: -1, RunID: "run", Payload: []byte("{}"), Until: noon.Add(-time.Hour)},
