@@ -72,6 +72,7 @@ type listInput struct {
 	Tag        string    `query:"tag" maxLength:"400" doc:"A label, as name=value." example:"region=eu"`
 	IDPrefix   string    `query:"id_prefix" maxLength:"200" doc:"What the run's id begins with."`
 	FailedStep string    `query:"failed_step" maxLength:"64" doc:"The step that turned or stalled the run."`
+	Parent     string    `query:"parent" maxLength:"200" doc:"Id of the run of which they are children."`
 	Since      time.Time `query:"since" doc:"Created at or after this time (RFC 3339)."`
 	Until      time.Time `query:"until" doc:"Created before this time (RFC 3339)."`
 	Limit      int       `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"Runs in one page."`
@@ -95,7 +96,7 @@ func (in *listInput) Resolve(huma.Context) []error {
 func (in *listInput) filter() store.Filter {
 	f := store.Filter{
 		Workflow: in.Workflow, Key: in.Key, TagName: in.tagName, TagValue: in.tagValue,
-		IDPrefix: in.IDPrefix, FailedStep: in.FailedStep,
+		IDPrefix: in.IDPrefix, FailedStep: in.FailedStep, Parent: in.Parent,
 		Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
 	}
 	for _, s := range in.Status {

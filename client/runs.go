@@ -23,6 +23,7 @@ type Filter struct {
 	Tag        string // name=value
 	IDPrefix   string
 	FailedStep string
+	Parent     string    // children of this run
 	Since      time.Time // created at or after
 	Until      time.Time // created before
 	Limit      int       // of one page, 1 to 1,000; 0 is 50
@@ -42,6 +43,7 @@ func (f Filter) query() url.Values {
 	set("tag", f.Tag)
 	set("id_prefix", f.IDPrefix)
 	set("failed_step", f.FailedStep)
+	set("parent", f.Parent)
 	set("cursor", f.Cursor)
 	if !f.Since.IsZero() {
 		q.Set("since", f.Since.UTC().Format(time.RFC3339Nano))

@@ -26,12 +26,14 @@ type effects struct {
 	dispatch []offer
 	cancel   []cancelOrder
 	locks    []lockMessage
+	children []childRequest
+	answers  []message   // to parents
 	changed  []store.Run // rows whose status is another
 	replies  []func()
 }
 
 func (fx *effects) empty() bool {
-	return len(fx.settled)+len(fx.dispatch)+len(fx.cancel)+len(fx.locks)+len(fx.changed)+len(fx.replies) == 0
+	return len(fx.settled)+len(fx.dispatch)+len(fx.cancel)+len(fx.locks)+len(fx.children)+len(fx.answers)+len(fx.changed)+len(fx.replies) == 0
 }
 
 // settledResult is a worker's result that is durable (or changes nothing).
@@ -128,6 +130,13 @@ func (c *committer) perform() {
 			e.dispatcher.offer(fx.dispatch)
 			for _, o := range fx.cancel {
 				e.dispatcher.cancel(o)
+			}
+			for j := range fx.children {
+				q := &fx.children[j]
+				e.shardFor(q.id).inbox.put(message{child: q})
+			}
+			for _, m := range fx.answers {
+				e.shardOf(m.ref).inbox.put(m)
 			}
 			for _, m := range fx.locks {
 				e.passOn(m)

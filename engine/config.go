@@ -60,6 +60,7 @@ type Limits struct {
 	MaxTags         int // default 16
 	MaxBatch        int // starts in one call; default 1,000
 	MaxItems        int // that a step may fan out to, whatever its definition says; default 1,000, at most 10,000
+	MaxChildDepth   int // runs nested as children of one another; default 8, at most 64
 	MaxLocks        int // named locks of one run; default 16, at most 256
 	MaxLockWaiters  int // runs that wait for one lock; default 1,000
 	MaxSignals      int // signals that a run keeps for steps to come; default 64
@@ -80,6 +81,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxTags, 16)
 	def(&l.MaxBatch, 1_000)
 	def(&l.MaxItems, machine.DefaultMaxItems)
+	def(&l.MaxChildDepth, 8)
 	def(&l.MaxLocks, 16)
 	def(&l.MaxLockWaiters, 1_000)
 	def(&l.MaxSignals, machine.DefaultMaxSignals)
@@ -151,6 +153,9 @@ func (c Config) validate() error {
 	if c.Limits.MaxItems > definitions.MaxItemsLimit {
 		faults = append(faults, fmt.Errorf("config Limits.MaxItems: at most %d", definitions.MaxItemsLimit))
 	}
+	if c.Limits.MaxChildDepth > 64 {
+		faults = append(faults, errors.New("config Limits.MaxChildDepth: at most 64"))
+	}
 	if c.Limits.MaxLocks > definitions.MaxLockNames {
 		faults = append(faults, fmt.Errorf("config Limits.MaxLocks: at most %d", definitions.MaxLockNames))
 	}
@@ -162,7 +167,7 @@ func (c Config) validate() error {
 		{"MaxPayloadBytes", l.MaxPayloadBytes}, {"MaxUnfinished", l.MaxUnfinished},
 		{"MaxStarting", l.MaxStarting}, {"MaxResidentRuns", l.MaxResidentRuns},
 		{"MaxWaitingTasks", l.MaxWaitingTasks}, {"MaxTags", l.MaxTags}, {"MaxBatch", l.MaxBatch}, {"MaxItems", l.MaxItems},
-		{"MaxLocks", l.MaxLocks}, {"MaxLockWaiters", l.MaxLockWaiters},
+		{"MaxChildDepth", l.MaxChildDepth}, {"MaxLocks", l.MaxLocks}, {"MaxLockWaiters", l.MaxLockWaiters},
 	} {
 		if v.value < 1 {
 			faults = append(faults, fmt.Errorf("config Limits.%s: must be at least 1", v.name))

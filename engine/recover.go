@@ -48,6 +48,10 @@ func (s *shard) resume(r *run) {
 	s.cmds = r.state.Commands(s.cmds[:0])
 	tasks := make([]limboTask, 0, len(s.cmds))
 	for _, c := range s.cmds { // of an attempt, Dispatch comes first
+		if isChild(r, c.Step, c.Phase) {
+			s.resumeChild(r, c)
+			continue
+		}
 		known := len(tasks) > 0 && tasks[len(tasks)-1].id == taskID(r.row.Ref, c)
 		switch {
 		case c.Kind == machine.Dispatch:

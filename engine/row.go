@@ -72,6 +72,7 @@ func (s *shard) fillRow(r *run, now time.Time, status store.Status, wake time.Ti
 func (s *shard) statusChanged(r *run, now time.Time) {
 	if r.row.Status.Final() {
 		s.ended = append(s.ended, r)
+		s.tellParent(r)
 		s.eng.unfinished.Add(-1)
 		r.series.ended(r, now)
 	}

@@ -33,6 +33,8 @@ type message struct {
 	settled settledResult          // input is this result of a worker
 	start   *startOrder            // a new run
 	lock    *lockMessage           // about a named lock
+	child   *childRequest          // a run is wanted as a child
+	word    *childWord             // of a child
 	fetch   *assignment            // dispatch a task of run ref that is not in memory
 	reply   func(store.Run, error) // after the input's events are durable; may be nil
 
@@ -57,6 +59,9 @@ type shard struct {
 	alarms  alarms
 	recent  recentStarts
 	locks   lockTable
+	asked   map[protocol.TaskID]*asked // children that runs here wait for
+	awaited map[string]protocol.TaskID // runs here whose parents wait to hear of their end
+	looked  map[string]*store.Run      // for the batch at hand; nil: there is none
 	part    store.Part
 	effects effects
 	number  uint64 // of the submission being gathered
@@ -72,7 +77,8 @@ type shard struct {
 func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 	return &shard{
 		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1,
-		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch), alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
+		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch),
+		asked: map[protocol.TaskID]*asked{}, awaited: map[string]protocol.TaskID{}, looked: map[string]*store.Run{}, alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
 	}
 }
 
@@ -117,6 +123,9 @@ func (s *shard) loop(ctx context.Context) error {
 // round handles what has come, and hands it to the committer.
 func (s *shard) round(batch []message) error {
 	if err := s.prefetch(batch); err != nil {
+		return err
+	}
+	if err := s.lookForChildren(batch); err != nil {
 		return err
 	}
 	for i := range batch {
@@ -205,6 +214,10 @@ func (s *shard) handle(m *message) error {
 		return s.fetch(m.ref, m.fetch)
 	case m.lock != nil:
 		return s.lockMessage(m.lock)
+	case m.child != nil:
+		return s.wantChild(m.child)
+	case m.word != nil:
+		return s.childHeard(m.word)
 	}
 	r, err := s.resident(m.ref)
 	if errors.Is(err, errUnreadable) {
@@ -308,21 +321,33 @@ func (s *shard) command(r *run) {
 		case machine.Dispatch:
 			s.dispatched = append(s.dispatched, id)
 			if !dispatched.has(id) {
-				s.dispatch(r, id, c)
+				s.dispatch(r, id, c) // or, of a child, ask for it
 			}
 		case machine.CancelTask, machine.Withdraw:
 			s.cancelled = append(s.cancelled, id)
 			if !cancelled.has(id) {
-				s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id, c.Kind == machine.Withdraw))
+				s.giveUp(r, id, c)
 			}
 		}
 	}
 	dispatched.rest()
 	for _, id := range dispatched.gone {
-		s.alarms.clear(id) // of its queue timeout
+		s.alarms.clear(id) // of its queue timeout, or of the request for a child
+		s.forgetChild(id)
 	}
 	r.dispatched = append(r.dispatched[:0], s.dispatched...)
 	r.cancelled = append(r.cancelled[:0], s.cancelled...)
+}
+
+// giveUp takes an attempt back, or has whoever performs it give up. A pivot that
+// is a child run is let be: it has been asked for already.
+func (s *shard) giveUp(r *run, id protocol.TaskID, c machine.Command) {
+	switch child := isChild(r, c.Step, c.Phase); {
+	case child && c.Kind == machine.CancelTask:
+		s.cancelChild(r, id)
+	case !child:
+		s.effects.cancel = append(s.effects.cancel, s.cancelOrder(r, id, c.Kind == machine.Withdraw))
+	}
 }
 
 // attempts goes over a list of attempts in step with another.
@@ -356,6 +381,9 @@ func compareAttempts(a, b protocol.TaskID) int {
 // the run; the attempt that it answers is no longer outstanding.
 func (s *shard) abandon(r *run, in machine.Input) {
 	for _, id := range r.overtaken {
+		if isChild(r, int(id.Step), machine.Phase(id.Phase)) {
+			continue // a run's attempt that is a run ends before it
+		}
 		if res, ok := in.(machine.Result); ok && int(id.Step) == res.Step && uint8(id.Phase) == uint8(res.Phase) &&
 			id.Generation == res.Generation && id.Attempt == res.Attempt {
 			continue

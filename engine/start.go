@@ -27,6 +27,8 @@ type startOrder struct {
 	retryOf  string
 	deadline time.Time
 	priority uint8
+	parent   machine.Parent
+	sought   bool // that it does not exist was found out by its shard
 	// fresh says that the id was made here, so that no other run can have it.
 	// Otherwise the store had no run and no tombstone of this id at lookedUp.
 	fresh    bool
@@ -95,7 +97,7 @@ func (r *recentStarts) find(id string) (int64, bool) {
 
 // start decides on a new run.
 func (s *shard) start(o *startOrder) error {
-	if !o.fresh {
+	if !o.fresh && !o.sought {
 		known, err := s.alreadyStarted(o)
 		if known || err != nil {
 			return err
@@ -106,11 +108,12 @@ func (s *shard) start(o *startOrder) error {
 		wf: o.wf.wf, series: o.wf.series, state: s.eng.newState(o.wf.wf), part: s.number, records: 1,
 		row: store.Run{
 			Ref: s.nextRef, ID: o.id, Shard: s.id, Workflow: o.wf.wf.Name(), Version: o.wf.wf.Version(),
-			InputHash: o.hash, Tags: o.tags, RetryOf: o.retryOf, Created: now,
+			InputHash: o.hash, Tags: o.tags, RetryOf: o.retryOf,
+			Parent: o.parent.RunID, ParentStep: o.parent.Step, Created: now,
 		},
 	}
 	events, err := r.state.Step(machine.Start{
-		RunID: o.id, Input: o.input, Key: o.key, Deadline: o.deadline, RetryOf: o.retryOf, Priority: o.priority,
+		RunID: o.id, Input: o.input, Key: o.key, Deadline: o.deadline, RetryOf: o.retryOf, Priority: o.priority, Parent: o.parent,
 	}, now)
 	if err != nil {
 		o.reply(rest.Started{}, &Error{Kind: KindInvalid, Code: "start_rejected", Field: "input", Message: err.Error(), Err: err})
@@ -219,8 +222,13 @@ func startedOf(row *store.Run, created bool) rest.Started {
 	}
 }
 
-// dispatch prepares the task of an attempt, to be offered once it is durable.
+// dispatch prepares the task of an attempt, to be offered once it is durable, or
+// asks for the run that it is.
 func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
+	if isChild(r, c.Step, c.Phase) {
+		s.askChild(r, id, c, false)
+		return
+	}
 	step := r.state.Def(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id)},
@@ -240,7 +248,8 @@ func (s *shard) task(r *run, step *definitions.Step, id protocol.TaskID) *protoc
 	return &protocol.Task{
 		TaskID: id, RunID: r.row.ID, Workflow: r.row.Workflow, StepName: step.Name, Service: step.Service,
 		Type: typ, Timeout: timeout, RoutingKey: r.state.RoutingKey(), Shard: s.id, Epoch: s.epoch,
-		Owner: s.eng.id, OnePhase: r.state.OnePhase(phase), Tokens: tokensOf(r),
+		Owner: s.eng.id, OnePhase: r.state.OnePhase(phase),
+		UndoesRun: phase == machine.Compensate && step.Kind == definitions.StepChild, Tokens: tokensOf(r),
 		Progress: r.state.Progress(int(id.Step), phase), Payload: r.state.TaskInput(int(id.Step), phase),
 	}
 }

@@ -43,7 +43,8 @@ func optional(t time.Time) *time.Time {
 func runOf(row *store.Run) rest.Run {
 	return rest.Run{
 		ID: row.ID, Workflow: row.Workflow, Version: row.Version, Status: machine.Status(row.Status).String(),
-		Waived: row.Waived, Key: row.Key, Tags: row.Tags, RetryOf: row.RetryOf, Created: row.Created,
+		Waived: row.Waived, Key: row.Key, Tags: row.Tags, RetryOf: row.RetryOf,
+		Parent: row.Parent, ParentStep: row.ParentStep, Created: row.Created,
 		Ended: optional(row.Ended), FailedStep: row.FailedStep, Error: row.Error,
 	}
 }
@@ -131,6 +132,9 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 	if def.Branch.Case != "" {
 		s.Branch = &rest.Branch{Choice: r.state.Def(def.Branch.Choice).Name, Case: def.Branch.Case}
 	}
+	if def.Kind == definitions.StepChild {
+		s.Kind, s.Workflow, s.Child = def.Kind.String(), def.Workflow, v.Child
+	}
 	if v.Items > 0 && len(s.Output) > definitions.MaxResultBytes {
 		s.Output = nil // the items have it
 	}
@@ -144,7 +148,7 @@ func (e *Engine) stepOf(r *run, i int) rest.Step {
 		s.Input = r.state.TaskInput(i, machine.Action)
 	}
 	s.Progress = r.state.Progress(i, v.Phase)
-	if v.Outstanding && !r.row.Status.Final() {
+	if v.Outstanding && !r.row.Status.Final() && !isChild(r, i, v.Phase) {
 		where := e.dispatcher.whereabouts(outstanding(r, i, v))
 		s.Worker = where.worker
 		if where.progress != nil {
@@ -167,6 +171,8 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 	switch {
 	case s.State == "stalled":
 		return fmt.Sprintf("step %s is stalled%s: an operator must retry, skip or resolve it", s.Name, inBrackets(s.Code))
+	case v.Outstanding && isChild(r, i, v.Phase):
+		return e.childWaits(e.background, s.Name, v.Child, def.Workflow)
 	case v.Outstanding:
 		typ, _ := machine.TaskOf(def, v.Phase)
 		where := e.dispatcher.whereabouts(outstanding(r, i, v))
@@ -245,6 +251,10 @@ func eventOf(state *machine.State, ev machine.Event) rest.Event {
 		Seq: ev.Seq, At: ev.At, Kind: ev.Kind.String(), Generation: ev.Generation, Attempt: ev.Attempt,
 		Worker: ev.Worker, Code: ev.Code, Message: ev.Message, Stack: ev.Stack, By: ev.By, Name: ev.Name, ID: ev.ID,
 		Until: optional(ev.Until), Text: state.Explain(ev),
+	}
+	out.Parent = ev.Parent.RunID
+	if ev.Kind == machine.AttemptScheduled {
+		out.Child = ev.RunID
 	}
 	if ev.Kind != machine.Checkpointed && json.Valid(ev.Payload) {
 		out.Payload = ev.Payload

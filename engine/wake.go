@@ -39,6 +39,12 @@ func (s *shard) fireAlarms() error {
 			}
 			continue
 		}
+		if s.asked[a.key] != nil {
+			if err := s.askAgain(a.key); err != nil {
+				return err
+			}
+			continue
+		}
 		if a.key.Attempt != 0 {
 			if err := s.expire(a.key); err != nil {
 				return err

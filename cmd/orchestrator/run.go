@@ -157,6 +157,7 @@ func (c *cli) runList() *cobra.Command {
 A run's status is running, compensating, stalled, succeeded, compensated,
 committed or aborted.`,
 		Example: `  orchestrator run list --status stalled
+  orchestrator run list --parent order-1042
   orchestrator run list --workflow order-flow --status compensated --since 2h
   orchestrator run list --failed-step pay --all -o json | jq -r '.runs[].id'`,
 		Args: args(),
@@ -169,6 +170,7 @@ committed or aborted.`,
 	fl.StringVar(&f.Tag, "tag", "", "with this label, as name=value")
 	fl.StringVar(&f.IDPrefix, "id-prefix", "", "whose id begins so")
 	fl.StringVar(&f.FailedStep, "failed-step", "", "turned or stalled by this step")
+	fl.StringVar(&f.Parent, "parent", "", "children of this run")
 	fl.StringVar(&f.since, "since", "", "created since: a duration ago such as 2h, or a time as RFC 3339")
 	fl.StringVar(&f.until, "until", "", "created before: a duration ago, or a time")
 	fl.IntVar(&f.Limit, "limit", 50, "at most this many, 1 to 1000")

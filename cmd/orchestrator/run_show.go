@@ -34,7 +34,10 @@ said below it.`,
 			if err != nil {
 				return err
 			}
-			return c.print(run, func() error { c.showRun(run, full); return nil })
+			return c.print(run, func() error {
+				c.showRun(run, full)
+				return c.children(cmd.Context(), cl, run)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "inputs, outputs and stacks in full")
@@ -61,7 +64,7 @@ func (c *cli) showRun(r rest.RunDetail, full bool) {
 		"status", status, "error", render.Shorten(render.Clean(r.Error), width),
 		"started", c.when(r.Created), "ended", c.ended(r.Run),
 		"key", keyText(r.Run), "tags", strings.Join(tags, " "),
-		"retry of", render.Clean(r.RetryOf), "deadline", c.deadline(r),
+		"child of", childOf(r.Run), "retry of", render.Clean(r.RetryOf), "deadline", c.deadline(r),
 		"input", inline(r.Input, width), "output", inline(r.Output, width),
 	}
 	if r.Decision != "" {

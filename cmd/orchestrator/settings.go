@@ -36,6 +36,7 @@ type settings struct {
 	MaxStarting       int           `koanf:"max_starting"`
 	MaxResidentRuns   int           `koanf:"max_resident_runs"`
 	MaxItems          int           `koanf:"max_items"`
+	MaxChildDepth     int           `koanf:"max_child_depth"`
 	MaxLocks          int           `koanf:"max_locks"`
 	MaxLockWaiters    int           `koanf:"max_lock_waiters"`
 	LogLevel          string        `koanf:"log_level"`
@@ -66,6 +67,7 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Int("max-unfinished", 1_000_000, "runs that have not ended; at this limit new ones are refused with 429")
 	fl.Int("max-starting", 16_384, "starts that are not durable yet; at this limit new ones are refused with 429")
 	fl.Int("max-resident-runs", 4_000, "runs held in memory; more while more tasks are at workers")
+	fl.Int("max-child-depth", 8, "runs nested as children of one another; at most 64")
 	fl.Int("max-items", 1_000, "items that a step may fan out to, whatever its definition says; at most 10000")
 	fl.Int("max-locks", 16, "named locks that one run may want")
 	fl.Int("max-lock-waiters", 1_000, "runs that wait for one named lock; at this limit those that ask for it are turned back")
@@ -90,12 +92,15 @@ func (s settings) validate() error {
 		n    int
 	}{
 		{"max_payload_bytes", s.MaxPayloadBytes}, {"max_batch_bytes", s.MaxBatchBytes}, {"max_unfinished", s.MaxUnfinished},
-		{"max_starting", s.MaxStarting}, {"max_resident_runs", s.MaxResidentRuns}, {"max_items", s.MaxItems},
+		{"max_starting", s.MaxStarting}, {"max_resident_runs", s.MaxResidentRuns}, {"max_items", s.MaxItems}, {"max_child_depth", s.MaxChildDepth},
 		{"max_locks", s.MaxLocks}, {"max_lock_waiters", s.MaxLockWaiters},
 	} {
 		if least.n < 1 {
 			return usage("%s %d: expected at least 1", s.origin(least.name), least.n)
 		}
+	}
+	if s.MaxChildDepth > 64 {
+		return usage("%s %d: expected at most 64", s.origin("max_child_depth"), s.MaxChildDepth)
 	}
 	if s.MaxItems > definitions.MaxItemsLimit {
 		return usage("%s %d: expected at most %d", s.origin("max_items"), s.MaxItems, definitions.MaxItemsLimit)

@@ -85,7 +85,7 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 		HeartbeatInterval: s.HeartbeatInterval, Logger: log, Registerer: n.registry,
 		Limits: engine.Limits{
 			MaxPayloadBytes: s.MaxPayloadBytes, MaxUnfinished: s.MaxUnfinished,
-			MaxStarting: s.MaxStarting, MaxResidentRuns: s.MaxResidentRuns, MaxItems: s.MaxItems,
+			MaxStarting: s.MaxStarting, MaxResidentRuns: s.MaxResidentRuns, MaxItems: s.MaxItems, MaxChildDepth: s.MaxChildDepth,
 			MaxLocks: s.MaxLocks, MaxLockWaiters: s.MaxLockWaiters,
 		},
 	}

@@ -75,6 +75,12 @@ func (c *cli) definitionNode(s *definitions.Step) render.Node {
 			After: s.Preds, Symbol: symbol, Cells: []string{render.Clean(s.Name), render.Clean(waitText(s))}, PaintCell: c.boldFirst,
 		}
 	}
+	if s.Kind == definitions.StepChild {
+		return render.Node{
+			After: s.Preds, Symbol: symbol, PaintCell: c.boldFirst,
+			Cells: []string{render.Clean(s.Name), render.Clean("runs workflow " + s.Workflow), "", render.Clean(undo)},
+		}
+	}
 	return render.Node{
 		After: s.Preds, Symbol: symbol,
 		Cells:     []string{render.Clean(s.Name), render.Clean(s.Service + "/" + does), "timeout " + render.Duration(s.Timeout), render.Clean(undo)},

@@ -83,6 +83,7 @@ const (
 	CodeChildUndone    = "child_undone"    // failure: the child has ended compensated or aborted, and says no code
 	CodeChildWaived    = "child_waived"    // unknown: an operator left a part of what it did or undid
 	CodeChildHeuristic = "child_heuristic" // unknown: a participant decided by itself
+	CodeChildDepth     = "child_depth"     // failure: runs are nested too deep; it is final for all of them
 )
 
 // ChildResult is what the end of this run means to the attempt of its parent
@@ -112,6 +113,10 @@ func (s *State) ChildResult() Result {
 func (s *State) blame(r *Result) {
 	code, message := s.Failure()
 	if code == "" {
+		return
+	}
+	if code == CodeChildDepth {
+		r.Retryable, r.Code, r.Message = false, code, message // of the innermost
 		return
 	}
 	if i := s.FailedStep(); i >= 0 {

@@ -7,7 +7,8 @@ import (
 )
 
 // TaskOf is the task type that a phase of a step asks for, and how long an
-// attempt of it may run.
+// attempt of it may run. Of a child run it is the name of the workflow, and a
+// timeout of 0 is none.
 func TaskOf(step *definitions.Step, p Phase) (taskType string, timeout time.Duration) {
 	switch p {
 	case Compensate:
@@ -18,6 +19,9 @@ func TaskOf(step *definitions.Step, p Phase) (taskType string, timeout time.Dura
 		return step.Commit, step.CommitTimeout
 	case Abort:
 		return step.Abort, step.AbortTimeout
+	}
+	if step.Kind == definitions.StepChild {
+		return step.Workflow, step.Timeout
 	}
 	return step.Action, step.Timeout
 }

@@ -68,6 +68,8 @@ type Run struct {
 	Key        string            `json:"key"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	RetryOf    string            `json:"retry_of,omitempty"`
+	Parent     string            `json:"parent,omitempty" doc:"Id of the run of which this one is a child."`
+	ParentStep string            `json:"parent_step,omitempty" doc:"The step of it that this run is."`
 	Created    time.Time         `json:"created"`
 	Ended      *time.Time        `json:"ended,omitempty"`
 	FailedStep string            `json:"failed_step,omitempty"`
@@ -93,7 +95,7 @@ type RunDetail struct {
 // Step is the state of one step of a run.
 type Step struct {
 	Name                 string          `json:"name"`
-	Kind                 string          `json:"kind,omitempty" enum:"sleep,signal,choice" doc:"What a step without a task does; absent: it has a task."`
+	Kind                 string          `json:"kind,omitempty" enum:"sleep,signal,choice,child" doc:"What a step without a task does; absent: it has a task."`
 	After                []string        `json:"after,omitempty"`
 	Service              string          `json:"service"`
 	Action               string          `json:"action"`
@@ -104,6 +106,8 @@ type Step struct {
 	Pivot                bool            `json:"pivot,omitempty"`
 	Signal               string          `json:"signal,omitempty" doc:"Name of the signal that the step waits for."`
 	Branch               *Branch         `json:"branch,omitempty" doc:"The step is skipped unless that case of that choice was taken."`
+	Workflow             string          `json:"workflow,omitempty" doc:"Of a child: the workflow that it is a run of."`
+	Child                string          `json:"child,omitempty" doc:"Of a child: id of the run that its last attempt is."`
 	State                string          `json:"state" enum:"pending,waiting,sleeping,running,retrying,succeeded,skipped,failed,unknown,compensating,compensated,stalled,waived,resolved"`
 	Phase                string          `json:"phase,omitempty" enum:"action,compensate,prepare,commit,abort" doc:"What a step that has begun is at, or was at last."`
 	Waiting              string          `json:"waiting,omitempty" doc:"In words: what the step waits for."`
@@ -161,6 +165,8 @@ type Event struct {
 	ID         string          `json:"id,omitempty" doc:"Of a signal: its sender's."`
 	Until      *time.Time      `json:"until,omitempty"`
 	Payload    json.RawMessage `json:"payload,omitempty"`
+	Child      string          `json:"child,omitempty" doc:"Of an attempt that is scheduled of a child: id of the run that it is."`
+	Parent     string          `json:"parent,omitempty" doc:"Of the start of a child: id of its parent."`
 	Text       string          `json:"text" doc:"The event in words."`
 }
 
