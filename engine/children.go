@@ -155,15 +155,21 @@ func (s *shard) wantChild(q *childRequest) error {
 		s.tell(q, true)
 		return nil
 	}
-	ref, row, err := s.lookForChild(q.id)
+	row, buried, err := s.lookForChild(q.id)
+	if errors.Is(err, errUnreadable) {
+		return nil // who can tell how it ended
+	}
 	if err != nil {
 		return err
 	}
 	switch {
+	case buried:
+		s.refuseChild(q, errBuried().Code, "run "+q.id+": "+errBuried().Message)
+		return nil
 	case row == nil && q.cancel != nil:
 		// Requests come in the order in which they were decided on: none is
 		// under way that would start it.
-		s.answer(q.of, q.parent.RunID, machine.Withdrawn{
+		s.tellOf(q.of, q.parent.RunID, machine.Withdrawn{
 			Step: int(q.of.Step), Phase: machine.Phase(q.of.Phase), Generation: q.of.Generation, Attempt: q.of.Attempt,
 		})
 		return nil
@@ -176,9 +182,9 @@ func (s *shard) wantChild(q *childRequest) error {
 		s.refuseChild(q, CodeChildID, "a run with the id "+q.id+" exists, and is not a child of this one")
 		return nil
 	}
-	r, err := s.resident(ref)
+	r, err := s.resident(row.Ref)
 	if errors.Is(err, errUnreadable) {
-		return nil // who can tell how it ended
+		return nil
 	}
 	if err != nil || r == nil {
 		return err
@@ -197,32 +203,8 @@ func (s *shard) wantChild(q *childRequest) error {
 	return nil
 }
 
-// lookForChild looks for a run by its id, among those just started first.
-func (s *shard) lookForChild(id string) (int64, *store.Run, error) {
-	if ref, ok := s.recent.find(id); ok {
-		r, err := s.resident(ref)
-		if err == nil && r != nil {
-			return ref, &r.row, nil
-		}
-		if err != nil && !errors.Is(err, errUnreadable) {
-			return 0, nil, err
-		}
-	}
-	if row, looked := s.looked[id]; looked {
-		if row == nil {
-			return 0, nil, nil
-		}
-		return row.Ref, row, nil
-	}
-	rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, []string{id}) })
-	if err != nil || len(rows) == 0 {
-		return 0, nil, err
-	}
-	return rows[0].Ref, &rows[0], nil
-}
-
 // lookForChildren looks up, in one read, the runs that a batch of messages asks
-// for.
+// for, and the ids that can no longer be used.
 func (s *shard) lookForChildren(batch []message) error {
 	clear(s.looked)
 	var ids []string
@@ -234,17 +216,32 @@ func (s *shard) lookForChildren(batch []message) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	s.lookedAt = s.eng.clock.since()
 	rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, ids) })
 	if err != nil {
 		return fmt.Errorf("look up child runs: %w", err)
 	}
-	for _, id := range ids {
-		s.looked[id] = nil
+	tombs, err := read(s, func(ctx context.Context) ([]store.Tombstone, error) { return s.eng.cfg.Store.Tombstones(ctx, ids) })
+	if err != nil {
+		return fmt.Errorf("look up tombstones: %w", err)
+	}
+	for i := range tombs {
+		s.looked[tombs[i].ID] = nil
 	}
 	for i := range rows {
 		s.looked[rows[i].ID] = &rows[i]
 	}
 	return nil
+}
+
+// lookForChild returns the run of an id if there is one; buried tells that there
+// can be none.
+func (s *shard) lookForChild(id string) (row *store.Run, buried bool, err error) {
+	if row, looked := s.looked[id]; looked {
+		return row, row == nil, nil
+	}
+	row, tomb, err := s.known(id, s.lookedAt)
+	return row, tomb != 0, err
 }
 
 // startChild starts a run that is not there. The limit of unfinished runs does
@@ -299,7 +296,7 @@ func (s *shard) startChild(q *childRequest) error {
 
 // refuseChild fails the attempt for good: it has had no effect.
 func (s *shard) refuseChild(q *childRequest, code, message string) {
-	s.answer(q.of, q.parent.RunID, resultOf(q.of, machine.Result{Outcome: machine.OutcomeFailed, Code: code, Message: message}))
+	s.tellOf(q.of, q.parent.RunID, resultOf(q.of, machine.Result{Outcome: machine.OutcomeFailed, Code: code, Message: message}))
 }
 
 // tellParent tells the attempt that a run is how it ended, if it has asked. If
@@ -311,7 +308,7 @@ func (s *shard) tellParent(r *run) {
 		return
 	}
 	delete(s.awaited, r.row.ID)
-	s.answer(of, r.row.Parent, resultOf(of, r.state.ChildResult()))
+	s.tellOf(of, r.row.Parent, resultOf(of, r.state.ChildResult()))
 }
 
 func resultOf(of protocol.TaskID, r machine.Result) machine.Result {
@@ -319,7 +316,7 @@ func resultOf(of protocol.TaskID, r machine.Result) machine.Result {
 	return r
 }
 
-func (s *shard) answer(of protocol.TaskID, parent string, in machine.Input) {
+func (s *shard) tellOf(of protocol.TaskID, parent string, in machine.Input) {
 	s.effects.answers = append(s.effects.answers, message{ref: of.Ref, runID: parent, input: in})
 }
 

@@ -50,21 +50,22 @@ type shard struct {
 	durable atomic.Uint64 // number of the last submission that is durable
 
 	// What follows belongs to the shard's goroutine.
-	ctx     context.Context
-	bad     map[int64]bool // runs that cannot be read
-	nextRef int64
-	runs    *cache
-	ended   []*run // in memory until their end is durable
-	asleep  []*run // in memory until that they sleep is durable
-	alarms  alarms
-	recent  recentStarts
-	locks   lockTable
-	asked   map[protocol.TaskID]*asked // children that runs here wait for
-	awaited map[string]protocol.TaskID // runs here whose parents wait to hear of their end
-	looked  map[string]*store.Run      // for the batch at hand; nil: there is none
-	part    store.Part
-	effects effects
-	number  uint64 // of the submission being gathered
+	ctx      context.Context
+	bad      map[int64]bool // runs that cannot be read
+	nextRef  int64
+	runs     *cache
+	ended    []*run // in memory until their end is durable
+	asleep   []*run // in memory until that they sleep is durable
+	alarms   alarms
+	recent   recentStarts
+	locks    lockTable
+	asked    map[protocol.TaskID]*asked // children that runs here wait for
+	awaited  map[string]protocol.TaskID // runs here whose parents wait to hear of their end
+	looked   map[string]*store.Run      // for the batch at hand; nil: it has a tombstone
+	lookedAt time.Duration
+	part     store.Part
+	effects  effects
+	number   uint64 // of the submission being gathered
 
 	cmds []machine.Command
 	// Attempts that the state asks for, while they are compared with those that
