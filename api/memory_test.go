@@ -195,7 +195,7 @@ func (m *memory) Decision(_ context.Context, id string) (rest.Decision, error) {
 	r, err := m.find(id)
 	switch {
 	case err != nil:
-		return rest.Decision{ID: id, Decision: "aborted"}, nil //nolint:nilerr // presumed
+		return rest.Decision{ID: id, Decision: "aborted"}, nil // presumed
 	case r.Workflow == "flow":
 		return rest.Decision{}, &engine.Error{Kind: engine.KindConflict, Code: "no_decision", Message: "the run is a saga"}
 	}
