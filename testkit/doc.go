@@ -25,6 +25,9 @@
 // Named locks are there at once, unless the test says otherwise with
 // [Kit.LockWait] or [Kit.LockRefused].
 //
+// A step that is a run of another workflow is not run: the handler of the
+// workflow's name ([Kit.On], [Kit.Answer]) answers in its place.
+//
 // Handlers are not interrupted: a task that is told to give up has been
 // performed already. There is no placement: no workers, no queues.
 //

@@ -27,7 +27,7 @@ func (s *simulation) send(a attempt) {
 		s.copies[a] = n
 	}
 	step := s.state.Def(a.step)
-	_, timeout := machine.TaskOf(step, a.phase)
+	timeout := timeoutOf(step, a.phase)
 	find := func(kind faultKind) *fault { return s.faultOf(kind, s.target(a.step, a.phase), n) }
 	switch {
 	case find(waiting) != nil:
@@ -61,7 +61,7 @@ func (s *simulation) send(a attempt) {
 			s.lose(a, timeout, machine.LostTimeout)
 		}
 		if !mute {
-			s.enqueue(coming{at: s.now.Add(took), of: a, in: result, kept: result.Outcome == machine.OutcomeFailed || took > timeout})
+			s.enqueue(coming{at: s.now.Add(took), of: a, in: result, kept: result.Outcome == machine.OutcomeFailed || took > timeout || isChild(step, a.phase)})
 		}
 	}
 }
@@ -94,7 +94,7 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 		s.t.Fatalf("testkit: there is no handler for %s of service %s, which step %s calls\n%s",
 			call.Type, step.Service, step.Name, s.run)
 	}
-	_, timeout := machine.TaskOf(step, a.phase)
+	timeout := timeoutOf(step, a.phase)
 	x := &execution{Context: s.base, start: s.now, timeout: timeout}
 	info := worker.TaskInfo{
 		RunID: s.run.ID, Workflow: s.wf.Name(), Step: step.Name, Service: step.Service, Type: call.Type,
