@@ -270,7 +270,7 @@ func (s *shard) startChild(q *childRequest) error {
 	}
 	if err != nil {
 		s.eng.log.Error("a child run cannot be started yet", "run", q.id, "workflow", q.workflow, "again_in", askChildAgain, "error", err)
-		return nil //nolint:nilerr // the request comes again
+		return nil // the request comes again
 	}
 	s.awaited[q.id] = q.of
 	o := &startOrder{
