@@ -100,6 +100,7 @@ type limboTask struct {
 	scheduled time.Time
 	timeout   time.Duration
 	cancel    bool
+	expired   bool // its queue timeout has passed; that counts unless a worker has started it
 }
 
 func newDispatcher(e *Engine) *dispatcher {

@@ -196,6 +196,9 @@ func (d *dispatcher) release(ofService func(string) bool, doubtful bool) {
 		case l.cancel:
 			d.withdrawn(l.entry)
 			d.left(&l.entry)
+		case l.expired:
+			d.postExpired(l.id, true)
+			d.left(&l.entry)
 		case l.lease != nil:
 			serial = append(serial, l)
 		default:

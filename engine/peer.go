@@ -154,7 +154,7 @@ func (d *dispatcher) reconcile(p *peer, hb *protocol.Heartbeat, moved bool) {
 	note := func(held []protocol.Held, as int8) {
 		for i := range held {
 			listed[held[i].TaskID] = as
-			d.adopt(p, held[i].TaskID)
+			d.adopt(p, held[i].TaskID, as == queued)
 		}
 	}
 	note(hb.Queued, queued)
@@ -210,17 +210,22 @@ func (d *dispatcher) overdue(p *peer, s *sent, never bool) {
 	}
 }
 
-// adopt leaves a recovered task to the worker that says it has it.
-func (d *dispatcher) adopt(p *peer, id protocol.TaskID) {
+// adopt leaves a recovered task to the worker that says it has it. If its queue
+// timeout has passed in the meantime and it has not started, it never will.
+func (d *dispatcher) adopt(p *peer, id protocol.TaskID, queued bool) {
 	l := d.limbo[id]
 	if l == nil {
 		return
 	}
 	delete(d.limbo, id)
-	p.out[id] = &sent{entry: l.entry, class: l.class, queue: p.queue, adopted: true, timeout: l.timeout}
+	s := &sent{entry: l.entry, class: l.class, queue: p.queue, adopted: true, cancelled: l.cancel, timeout: l.timeout}
+	p.out[id] = s
 	if l.cancel {
 		p.cancels = append(p.cancels, id)
 		d.mark(p)
+	}
+	if l.expired && queued {
+		d.expireSent(p, s)
 	}
 }
 
@@ -249,6 +254,7 @@ func (d *dispatcher) move(p *peer, s *sent) {
 	e.doubtful = e.doubtful || s.unsure
 	if s.cancelled {
 		d.withdrawn(e)
+		d.left(&e)
 		return
 	}
 	if e.task != nil {

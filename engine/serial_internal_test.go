@@ -143,6 +143,18 @@ func TestTakingATaskBackLetsTheNextOfItsKeyGo(t *testing.T) {
 	}
 }
 
+func TestACancelledTaskThatItsWorkerNeverGotGivesItsLeaseBack(t *testing.T) {
+	d := newDesk(t)
+	d.giveSerial(serialKey, 1)
+	d.giveSerial(serialKey, 2)
+	d.beat("a", "qa", nil)
+	d.next(1)
+	d.cancel(cancelOrder{id: task(1), class: d.class, serial: serialKey})
+	d.returned("qa", []protocol.TaskID{task(1)})
+	d.beat("b", "qb", nil)
+	d.next(2)
+}
+
 func TestRecoveredTasksHoldTheLeaseOfTheirKey(t *testing.T) {
 	d := newDesk(t)
 	at := time.UnixMilli(1_700_000_000_000)

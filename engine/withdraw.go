@@ -91,46 +91,46 @@ func (d *dispatcher) withdrawn(e entry) {
 }
 
 // expire ends the wait of a task whose queue timeout has passed, unless a
-// worker has started it.
+// worker has started it. Of a recovered task only the workers know that.
 func (d *dispatcher) expire(id protocol.TaskID, c *class, serial string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	post := func(mayHaveLeft bool) {
-		d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Expired{
-			Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt, Sent: mayHaveLeft,
-		}})
-	}
 	if l, ok := d.limbo[id]; ok {
-		delete(d.limbo, id)
-		post(true)
-		d.left(&l.entry)
-		d.wakeSender()
+		l.expired = true
 		return
 	}
 	for _, p := range d.peers {
-		s := p.out[id]
-		switch {
-		case s == nil:
-			continue
-		case s.running:
+		if s := p.out[id]; s != nil {
+			if !s.running {
+				d.expireSent(p, s)
+				d.wakeSender()
+			}
 			return
 		}
-		published := s.seq != 0 || s.adopted
-		if published {
-			p.cancels = append(p.cancels, id)
-			d.mark(p)
-		}
-		delete(p.out, id)
-		s.dropped = true
-		post(published || s.doubtful)
-		d.left(&s.entry)
-		d.refill(p)
-		d.wakeSender()
-		return
 	}
 	if e, ok := d.unqueue(c, serial, id); ok {
-		post(e.doubtful)
+		d.postExpired(id, e.doubtful)
 		d.left(&e)
 		d.wakeSender()
 	}
+}
+
+// expireSent is expire for a task that a worker has, or is about to be sent.
+func (d *dispatcher) expireSent(p *peer, s *sent) {
+	published := s.seq != 0 || s.adopted
+	if published {
+		p.cancels = append(p.cancels, s.id)
+		d.mark(p)
+	}
+	delete(p.out, s.id)
+	s.dropped = true
+	d.postExpired(s.id, published || s.doubtful)
+	d.left(&s.entry)
+	d.refill(p)
+}
+
+func (d *dispatcher) postExpired(id protocol.TaskID, mayHaveLeft bool) {
+	d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Expired{
+		Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt, Sent: mayHaveLeft,
+	}})
 }
