@@ -23,10 +23,14 @@ func between(name, from, to string, orderly bool) *definitions.Workflow {
 	if orderly {
 		b.Lock("'" + from + "/' + string(input.from)").Lock("'" + to + "/' + string(input.to)")
 	}
+	attempts := 2
+	if orderly {
+		attempts = 20 // nothing but a pause of the machine ends one
+	}
 	for i, bank := range []string{from, to} {
 		tasks := banks[bank][i]
 		b.Participant([]string{"debit", "credit"}[i]).PrepareTask(tasks.Prepare).CommitTask(tasks.Commit).AbortTask(tasks.Abort).
-			Retry(definitions.RetryPolicy{Initial: 10 * time.Millisecond, MaxAttempts: 2})
+			Retry(definitions.RetryPolicy{Initial: 10 * time.Millisecond, MaxAttempts: attempts})
 	}
 	return b.MustBuild()
 }

@@ -116,7 +116,7 @@ func (mysql) statements(table string) statements {
 		lose:   `UPDATE ` + votes + ` SET state = '` + lost + `' WHERE gid = ? AND state = '` + voted + `'`,
 		votes:  `SELECT gid, run_id, step, state, created_at FROM ` + votes + ` WHERE gid IN (?)`,
 		aged: `SELECT gid, run_id, created_at FROM ` + votes + `
-			WHERE created_at < ? AND not_after < ? AND (created_at, gid) > (?, ?)
+			WHERE created_at < ? AND not_after < ? AND state <> '` + lost + `' AND (created_at, gid) > (?, ?)
 			ORDER BY created_at, gid LIMIT ?`,
 		dropRow:  `DELETE FROM ` + rows + ` WHERE gid = ?`,
 		dropVote: `DELETE FROM ` + votes + ` WHERE gid = ?`,

@@ -77,7 +77,7 @@ func (postgres) statements(table string) statements {
 		lose:  `UPDATE ` + votes + ` SET state = '` + lost + `' WHERE gid = $1 AND state = '` + voted + `'`,
 		votes: `SELECT gid, run_id, step, state, created_at FROM ` + votes + ` WHERE gid IN (?)`,
 		aged: `SELECT gid, run_id, created_at FROM ` + votes + `
-			WHERE created_at < $1 AND not_after < $2 AND (created_at, gid) > ($3, $4)
+			WHERE created_at < $1 AND not_after < $2 AND state <> '` + lost + `' AND (created_at, gid) > ($3, $4)
 			ORDER BY created_at, gid LIMIT $5`,
 		dropRow:  `DELETE FROM ` + rows + ` WHERE gid = $1`,
 		dropVote: `DELETE FROM ` + votes + ` WHERE gid = $1`,

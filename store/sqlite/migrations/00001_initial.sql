@@ -31,8 +31,8 @@ CREATE TABLE workflows (
 -- whatever their shard: what is written together lies together, here and in
 -- history, and a commit touches few pages. ref is the number that the shard
 -- gave; the shard is ref >> 40. Times are milliseconds of the Unix epoch; NULL
--- is never (ended, wake), none (tags, retry_of, parent, parent_step, failed_step,
--- error), or, in key, the same as id.
+-- is never (ended, wake), none (tags, retry_of, failed_step, error), or, in
+-- key, the same as id.
 CREATE TABLE runs (
     run         INTEGER PRIMARY KEY,
     ref         INTEGER NOT NULL,
@@ -49,9 +49,7 @@ CREATE TABLE runs (
     ended       INTEGER,
     wake        INTEGER,
     failed_step TEXT,
-    error       TEXT,
-    parent      TEXT,
-    parent_step TEXT
+    error       TEXT
 ) STRICT;
 
 CREATE UNIQUE INDEX runs_ref ON runs (ref);
@@ -65,7 +63,6 @@ CREATE INDEX runs_status ON runs (workflow, status, created, ref);
 -- a query need not read the rows themselves.
 CREATE INDEX runs_key ON runs (key, created, ref) WHERE key IS NOT NULL;
 CREATE INDEX runs_failed ON runs (failed_step, created, ref) WHERE failed_step IS NOT NULL;
-CREATE INDEX runs_parent ON runs (parent, created, ref) WHERE parent IS NOT NULL;
 CREATE INDEX runs_unfinished ON runs (ref, wake, status) WHERE status < 4;
 CREATE INDEX runs_due ON runs (ref >> 40, wake, ref, status) WHERE wake IS NOT NULL AND status < 4;
 
