@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,12 @@ func made(t testing.TB, path string) {
 	}
 }
 
+// beforeParents takes a store back to the version before runs had parents.
+var beforeParents = []string{
+	"DROP INDEX runs_parent", "ALTER TABLE runs DROP COLUMN parent", "ALTER TABLE runs DROP COLUMN parent_step",
+	"DELETE FROM schema_versions WHERE version_id = 4",
+}
+
 func TestOpenMakesOrMigratesTheSchema(t *testing.T) {
 	schema := func(path string) string {
 		db := raw(t, path)
@@ -66,9 +73,15 @@ func TestOpenMakesOrMigratesTheSchema(t *testing.T) {
 	for name, prepare := range map[string]func(path string) error{
 		"an empty file":            func(path string) error { return os.WriteFile(path, nil, 0o600) },
 		"a start that ended early": func(path string) error { edit(t, path, "PRAGMA application_id = 0x524d5354"); return nil },
-		"the version before tombstones": func(path string) error {
+		"the version before parents": func(path string) error {
 			made(t, path)
-			edit(t, path, "DROP TABLE tombstones", "DELETE FROM schema_versions WHERE version_id = 3")
+			edit(t, path, beforeParents...)
+			return nil
+		},
+		"the first version": func(path string) error {
+			made(t, path)
+			edit(t, path, append(slices.Clone(beforeParents), "DROP TABLE tombstones", "DROP TABLE locks",
+				"DELETE FROM schema_versions WHERE version_id > 1")...)
 			return nil
 		},
 		"a name that has to be read": func(string) error { return nil },

@@ -166,6 +166,7 @@ func (g *generator) run(shard uint32) store.Run {
 }
 
 func (g *generator) record(ref int64) store.Record {
+	last := g.seqs[ref]
 	g.seqs[ref] += 1 + uint64(g.choose(2))
 	r := store.Record{Ref: ref, Seq: g.seqs[ref], Data: fmt.Appendf(nil, "%d.%d", ref, g.seqs[ref])}
 	for range g.choose(3) {
@@ -174,8 +175,9 @@ func (g *generator) record(ref int64) store.Record {
 	if g.choose.sometimes(6) {
 		r.DropFrom = 1 + uint64(g.choose(int(r.Seq)))
 	}
-	if g.faulty && g.choose.sometimes(20) {
-		r.Seq = 1 + uint64(g.choose(int(r.Seq)))
+	if g.faulty && last > 0 && g.choose.sometimes(20) {
+		// Twice the same. Numbers below that of a checkpoint do not come again.
+		r.Seq = last
 	}
 	return r
 }
