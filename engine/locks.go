@@ -314,7 +314,7 @@ func (s *shard) recoverLocks(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			after = row.Name
-			q, err := lockqueue.Decode(row.Data)
+			q, err := decodeLock(row.Data)
 			if err != nil {
 				s.locks.bad[row.Name] = true
 				s.eng.metrics.unreadable.Inc()
@@ -348,4 +348,13 @@ func (s *shard) probeHolders(held time.Duration) {
 			}
 		}
 	}
+}
+
+// decodeLock reads the row of a lock. A lock that nobody holds has no row.
+func decodeLock(data []byte) (*lockqueue.Queue, error) {
+	q, err := lockqueue.Decode(data)
+	if err == nil && q.Empty() {
+		err = fmt.Errorf("%w: nobody holds the lock", lockqueue.ErrCorrupt)
+	}
+	return q, err
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ringmaster-dev/ringmaster/engine/lockqueue"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -74,7 +73,7 @@ func (e *Engine) lock(ctx context.Context, name string) (*rest.Lock, error) {
 }
 
 func lockOf(row store.Lock) (rest.Lock, error) {
-	q, err := lockqueue.Decode(row.Data)
+	q, err := decodeLock(row.Data)
 	if err != nil {
 		return rest.Lock{}, fmt.Errorf("lock %q: %w", row.Name, err)
 	}

@@ -68,8 +68,8 @@ func (q *Queue) check() error {
 			}
 		}
 	}
-	if len(q.holders) == 0 {
-		return fmt.Errorf("%w: a lock that nobody holds", ErrCorrupt)
+	if q.Empty() && len(q.waiters) > 0 {
+		return fmt.Errorf("%w: runs wait for a lock that nobody holds", ErrCorrupt)
 	}
 	return nil
 }
