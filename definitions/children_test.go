@@ -10,10 +10,7 @@ import (
 )
 
 func TestFaultsOfChildRuns(t *testing.T) {
-	tests := map[string]struct {
-		define func(b *definitions.SagaBuilder)
-		want   []string
-	}{
+	tests := map[string]faulty{
 		"with a compensation": {func(b *definitions.SagaBuilder) { b.Step("a").Workflow("transfer").Compensation("back") }, nil},
 		"without":             {func(b *definitions.SagaBuilder) { b.Step("a").Workflow("transfer").NoCompensation("a test") }, nil},
 		"before, as, and after the pivot": {func(b *definitions.SagaBuilder) {
@@ -49,22 +46,7 @@ func TestFaultsOfChildRuns(t *testing.T) {
 			step(b, "b")
 		}, []string{"a steps[0].input reference"}},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			b := definitions.Saga("flow").Service("s")
-			tt.define(b)
-			_, err := b.Build()
-			if tt.want == nil {
-				if err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got := faultsOf(t, err); !slices.Equal(got, tt.want) {
-				t.Errorf("faults are\n%q, want\n%q\n%v", got, tt.want, err)
-			}
-		})
-	}
+	checkFaults(t, tests)
 }
 
 func TestAChildRunNeedsAServiceForItsCompensationAlone(t *testing.T) {

@@ -16,10 +16,7 @@ func TestFaultsOfChoicesAndBranches(t *testing.T) {
 	route := func(b *definitions.SagaBuilder) *definitions.StepBuilder {
 		return b.Step("route").Choice().Case("fast", "input.fast").Otherwise("slow")
 	}
-	tests := map[string]struct {
-		define func(b *definitions.SagaBuilder)
-		want   []string
-	}{
+	tests := map[string]faulty{
 		"a choice with branches": {func(b *definitions.SagaBuilder) {
 			route(b)
 			step(b, "fly").Branch("route", "fast")
@@ -53,22 +50,7 @@ func TestFaultsOfChoicesAndBranches(t *testing.T) {
 		"unknown case":              {func(b *definitions.SagaBuilder) { route(b); step(b, "a").Branch("route", "quick") }, []string{"a steps[1].branch.case branch"}},
 		"branch without a case":     {func(b *definitions.SagaBuilder) { route(b); step(b, "a").Branch("route", "") }, []string{"a steps[1].branch.case required"}},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			b := definitions.Saga("flow").Service("s")
-			tt.define(b)
-			_, err := b.Build()
-			if tt.want == nil {
-				if err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got := faultsOf(t, err); !slices.Equal(got, tt.want) {
-				t.Errorf("faults are\n%q, want\n%q\n%v", got, tt.want, err)
-			}
-		})
-	}
+	checkFaults(t, tests)
 }
 
 func TestFaultsOfAChoiceInJSON(t *testing.T) {

@@ -11,10 +11,7 @@ import (
 )
 
 func TestFaultsOfStepsWithoutATask(t *testing.T) {
-	tests := map[string]struct {
-		define func(b *definitions.SagaBuilder)
-		want   []string
-	}{
+	tests := map[string]faulty{
 		"a sleep needs nothing else": {func(b *definitions.SagaBuilder) { b.Step("a").Sleep(time.Hour) }, nil},
 		"a sleep before, and after the pivot": {func(b *definitions.SagaBuilder) {
 			b.Step("a").Sleep(time.Hour)
@@ -61,22 +58,7 @@ func TestFaultsOfStepsWithoutATask(t *testing.T) {
 			"a steps[0].compensation_timeout kind", "a steps[0].queue_timeout kind", "a steps[0].placement kind",
 		}},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			b := definitions.Saga("flow").Service("s")
-			tt.define(b)
-			_, err := b.Build()
-			if tt.want == nil {
-				if err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got := faultsOf(t, err); !slices.Equal(got, tt.want) {
-				t.Errorf("faults are\n%q, want\n%q\n%v", got, tt.want, err)
-			}
-		})
-	}
+	checkFaults(t, tests)
 }
 
 func TestAStepNeedsNoServiceToSleep(t *testing.T) {
@@ -128,5 +110,31 @@ func TestSleepUntilYieldsATime(t *testing.T) {
 		if text := got.Format(time.RFC3339Nano); text != tt.want {
 			t.Errorf("%s: %s, want %s", tt.input, text, tt.want)
 		}
+	}
+}
+
+// faulty is a definition and the faults that it has; nil, if it has none.
+type faulty struct {
+	define func(b *definitions.SagaBuilder)
+	want   []string
+}
+
+func checkFaults(t *testing.T, tests map[string]faulty) {
+	t.Helper()
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := definitions.Saga("flow").Service("s")
+			tt.define(b)
+			_, err := b.Build()
+			if tt.want == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got := faultsOf(t, err); !slices.Equal(got, tt.want) {
+				t.Errorf("faults are\n%q, want\n%q\n%v", got, tt.want, err)
+			}
+		})
 	}
 }
