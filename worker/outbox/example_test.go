@@ -39,7 +39,11 @@ func Example() {
 	store := must(sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "runs.db")}))
 	orchestrator := must(engine.New(engine.Config{Store: store, Broker: broker}))
 	shop := must(worker.New(worker.Config{Broker: broker, Service: "shop"}))
-	worker.Handle(shop, Ship, func(_ context.Context, o Order) (string, error) { return o.Item + " is on its way", nil })
+	shipping := make(chan string, 1)
+	worker.Handle(shop, Ship, func(_ context.Context, o Order) (string, error) {
+		shipping <- o.Item
+		return o.Item + " is on its way", nil
+	})
 	go shop.Run(ctx)
 	must("started", orchestrator.Start(ctx))
 	defer orchestrator.Stop(ctx)
@@ -69,18 +73,15 @@ func Example() {
 	fmt.Println(take("order-1", "unicorn"))
 	fmt.Println(take("order-2", "kettle"))
 
-	for {
-		if run, err := orchestrator.Wait(ctx, "order-2", time.Minute); err == nil {
-			fmt.Println(run.ID, run.Status)
-			break
-		}
-		time.Sleep(time.Millisecond) // the relay has not been there yet
-	}
+	fmt.Println("shipping the", <-shipping) // so the relay has been there
+	run := must(orchestrator.Wait(ctx, "order-2", time.Minute))
+	fmt.Println(run.ID, run.Status)
 	_, err := orchestrator.Run(ctx, "order-1")
 	fmt.Println(err)
 	// Output:
 	// sold out
 	// <nil>
+	// shipping the kettle
 	// order-2 succeeded
 	// id: there is no run "order-1"
 }
