@@ -9,11 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/store"
 )
 
 // Engine is one orchestrator. Make it with [New], then [Engine.Start] it; its
@@ -357,5 +357,5 @@ func (e *Engine) shardOf(ref int64) *shard { return e.shards[shardIndex(ref)] }
 
 // shardFor is the shard of a run's id.
 func (e *Engine) shardFor(id string) *shard {
-	return e.shards[xxhash.Sum64String(id)%uint64(len(e.shards))]
+	return e.shards[store.ShardOf(id, uint32(len(e.shards)))]
 }

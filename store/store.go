@@ -13,6 +13,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 var (
@@ -77,6 +79,13 @@ type Run struct {
 
 // RefBase is the lowest Ref of a shard, exclusive.
 func RefBase(shard uint32) int64 { return int64(shard) << 40 }
+
+// ShardOf is the shard of whatever is found by a name: a run by its id, a lock or
+// the lease of a routing key by its name. It is the same in every process and
+// version: rows are kept by it.
+func ShardOf(name string, shards uint32) uint32 {
+	return uint32(xxhash.Sum64String(name) % uint64(shards))
+}
 
 // Update changes a run's row. All fields are written.
 type Update struct {
@@ -184,6 +193,8 @@ type Store interface {
 	// any before and at least the time in Unix seconds (so that a store that
 	// was restored from a copy supersedes what workers knew), and returns it with the shard's highest Ref (RefBase if none).
 	Acquire(ctx context.Context, shard uint32, owner string) (epoch uint64, lastRef int64, err error)
+	// Owner tells who acquired a shard last, and its epoch; "" and 0 if nobody has.
+	Owner(ctx context.Context, shard uint32) (owner string, epoch uint64, err error)
 
 	// Commit writes all parts in one transaction and returns once they are
 	// durable. errs is nil when every part was written; otherwise it has an
@@ -228,6 +239,9 @@ type Store interface {
 	List(ctx context.Context, f Filter) (Page, error)
 	// Counts returns the number of runs by workflow and status.
 	Counts(ctx context.Context) (Counts, error)
+	// Unended returns the number of a shard's runs that have not ended, by
+	// workflow and status. Its cost grows with that number.
+	Unended(ctx context.Context, shard uint32) (Counts, error)
 
 	// PutWorkflow registers a definition's canonical JSON under its name and
 	// version. It is idempotent; the first registration of a version activates
@@ -241,10 +255,13 @@ type Store interface {
 	Workflows(ctx context.Context) ([]WorkflowInfo, error)
 
 	// SetNote durably keeps a small value under a name, in place of the one
-	// before: what an orchestrator wants to find again at its next start.
+	// before: what an orchestrator wants to find again at its next start. A nil
+	// value removes the note.
 	SetNote(ctx context.Context, name string, value []byte) error
 	// Note returns the value kept under a name; nil if there is none.
 	Note(ctx context.Context, name string) ([]byte, error)
+	// Notes returns all notes whose names begin with prefix, by name.
+	Notes(ctx context.Context, prefix string) (map[string][]byte, error)
 
 	// Check verifies that the store answers and is sound, for `doctor` and
 	// readiness. It is cheap.

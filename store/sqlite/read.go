@@ -294,6 +294,22 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: counting runs: %w", err)
 	}
+	return s.countsOf(rows), nil
+}
+
+// Unended implements [store.Store].
+func (s *Store) Unended(ctx context.Context, shard uint32) (store.Counts, error) {
+	defer s.reading()()
+	var rows []countRow
+	err := s.read.SelectContext(ctx, &rows, `SELECT workflow, status, count(*) AS n FROM runs
+		WHERE ref > ? AND ref < ? AND status < 4 GROUP BY workflow, status`, store.RefBase(shard), store.RefBase(shard+1))
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: counting unended runs of shard %d: %w", shard, err)
+	}
+	return s.countsOf(rows), nil
+}
+
+func (s *Store) countsOf(rows []countRow) store.Counts {
 	out := store.Counts{}
 	for _, c := range rows {
 		name := s.names.version(c.Workflow).name
@@ -302,7 +318,7 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 		}
 		out[name][c.Status] += c.N
 	}
-	return out, nil
+	return out
 }
 
 type countRow struct {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -243,6 +244,20 @@ func (s *Store) Acquire(ctx context.Context, shard uint32, owner string) (uint64
 		return 0, 0, fmt.Errorf("sqlite: acquiring shard %d: %w", shard, err)
 	}
 	return uint64(epoch), last, nil
+}
+
+// Owner implements [store.Store].
+func (s *Store) Owner(ctx context.Context, shard uint32) (string, uint64, error) {
+	defer s.reading()()
+	var row struct {
+		Owner string
+		Epoch uint64
+	}
+	err := s.read.GetContext(ctx, &row, "SELECT owner, epoch FROM shards WHERE shard = ?", int64(shard))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", 0, fmt.Errorf("sqlite: reading the owner of shard %d: %w", shard, err)
+	}
+	return row.Owner, row.Epoch, nil
 }
 
 // write runs fn in a transaction of its own. An error of fn leaves nothing

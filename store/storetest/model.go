@@ -21,6 +21,7 @@ type Model struct {
 	mu        sync.Mutex
 	shards    uint32
 	epochs    map[uint32]uint64
+	owners    map[uint32]string
 	runs      map[int64]store.Run
 	ids       map[string]int64
 	history   map[int64]map[uint64]store.Record
@@ -39,7 +40,7 @@ var _ store.Store = (*Model)(nil)
 
 // NewModel makes an empty model.
 func NewModel(shards uint32) *Model {
-	return &Model{shards: shards, epochs: map[uint32]uint64{}, runs: map[int64]store.Run{},
+	return &Model{shards: shards, epochs: map[uint32]uint64{}, owners: map[uint32]string{}, runs: map[int64]store.Run{},
 		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{}, tombs: map[string]store.Tombstone{},
 		locks: map[uint32]map[string][]byte{}}
 }
@@ -48,8 +49,25 @@ func NewModel(shards uint32) *Model {
 func (m *Model) SetNote(_ context.Context, name string, value []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if value == nil {
+		delete(m.notes, name)
+		return nil
+	}
 	m.notes[name] = append([]byte{}, value...)
 	return nil
+}
+
+// Notes implements [store.Store].
+func (m *Model) Notes(_ context.Context, prefix string) (map[string][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string][]byte{}
+	for name, v := range m.notes {
+		if strings.HasPrefix(name, prefix) {
+			out[name] = v
+		}
+	}
+	return out, nil
 }
 
 // Note implements [store.Store].
@@ -63,13 +81,14 @@ func (m *Model) Note(_ context.Context, name string) ([]byte, error) {
 func (m *Model) Shards() uint32 { return m.shards }
 
 // Acquire implements [store.Store].
-func (m *Model) Acquire(_ context.Context, shard uint32, _ string) (uint64, int64, error) {
+func (m *Model) Acquire(_ context.Context, shard uint32, owner string) (uint64, int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if shard >= m.shards {
 		return 0, 0, fmt.Errorf("shard %d of %d", shard, m.shards)
 	}
 	m.epochs[shard] = max(m.epochs[shard]+1, uint64(time.Now().Unix()))
+	m.owners[shard] = owner
 	last := store.RefBase(shard)
 	for ref := range m.runs {
 		if uint32(ref>>40) == shard {
@@ -77,6 +96,13 @@ func (m *Model) Acquire(_ context.Context, shard uint32, _ string) (uint64, int6
 		}
 	}
 	return m.epochs[shard], last, nil
+}
+
+// Owner implements [store.Store].
+func (m *Model) Owner(_ context.Context, shard uint32) (string, uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.owners[shard], m.epochs[shard], nil
 }
 
 // Commit implements [store.Store].
@@ -365,16 +391,28 @@ func matches(f store.Filter, r store.Run) bool {
 
 // Counts implements [store.Store].
 func (m *Model) Counts(context.Context) (store.Counts, error) {
+	return m.count(func(store.Run) bool { return true }), nil
+}
+
+// Unended implements [store.Store].
+func (m *Model) Unended(_ context.Context, shard uint32) (store.Counts, error) {
+	return m.count(func(r store.Run) bool { return r.Shard == shard && !r.Status.Final() }), nil
+}
+
+func (m *Model) count(of func(store.Run) bool) store.Counts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := store.Counts{}
 	for _, r := range m.runs {
+		if !of(r) {
+			continue
+		}
 		if out[r.Workflow] == nil {
 			out[r.Workflow] = map[store.Status]int64{}
 		}
 		out[r.Workflow][r.Status]++
 	}
-	return out, nil
+	return out
 }
 
 func (m *Model) workflow(name, version string) *modelWorkflow {

@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -53,10 +55,28 @@ var openTests = []test{
 		b.equal("note", note(), "none")
 		b.must("keeping a note", b.s.SetNote(b.ctx, "n", []byte("one")))
 		b.must("keeping a note", b.s.SetNote(b.ctx, "n", []byte("two")))
-		b.must("keeping another", b.s.SetNote(b.ctx, "m", nil))
+		b.must("keeping another", b.s.SetNote(b.ctx, "m", []byte{}))
 		b.close()
 		b.open()
 		b.equal("note", note(), "two")
+		b.must("removing a note", b.s.SetNote(b.ctx, "n", nil))
+		b.must("removing it again", b.s.SetNote(b.ctx, "n", nil))
+		b.equal("note", note(), "none")
+	}},
+	{"notes are found by the beginning of their names", func(b *rig) {
+		for _, name := range []string{"a/%", "a/_", "a/", "a", "A/x", "b/a/"} {
+			b.must("keeping a note", b.s.SetNote(b.ctx, name, []byte(name)))
+		}
+		for prefix, want := range map[string][]string{
+			"a/": {"a/", "a/%", "a/_"}, "a/_": {"a/_"}, "": {"A/x", "a", "a/", "a/%", "a/_", "b/a/"}, "none": nil,
+		} {
+			notes, err := b.s.Notes(b.ctx, prefix)
+			b.must("reading notes", err)
+			for name, v := range notes {
+				b.equal("value of "+name, string(v), name)
+			}
+			b.equal("notes of "+prefix, slices.Sorted(maps.Keys(notes)), want)
+		}
 	}},
 	{"the number of shards is fixed and the error names both", func(b *rig) {
 		b.close()

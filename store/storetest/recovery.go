@@ -23,6 +23,23 @@ var recoveryTests = []test{
 			b.Error("a shard out of range was acquired")
 		}
 	}},
+	{"the owner of a shard is who acquired it last", func(b *rig) {
+		b.close()
+		b.db = b.h.New(b.T)
+		b.open()
+		owner, epoch, err := b.s.Owner(b.ctx, 1)
+		b.must("reading the owner", err)
+		b.equal("owner of a shard never acquired", owner, "")
+		b.equal("its epoch", epoch, uint64(0))
+		for _, who := range []string{"first", "second"} {
+			want, _, err := b.s.Acquire(b.ctx, 1, who)
+			b.must("acquiring", err)
+			owner, epoch, err := b.s.Owner(b.ctx, 1)
+			b.must("reading the owner", err)
+			b.equal("owner", owner, who)
+			b.equal("epoch", epoch, want)
+		}
+	}},
 	{"acquiring tells the highest number of the shard", func(b *rig) {
 		for shard := range uint32(rigShards) {
 			_, last, err := b.s.Acquire(b.ctx, shard, "owner")

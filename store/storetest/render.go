@@ -158,6 +158,7 @@ func dump(ctx context.Context, s store.Store) (string, error) {
 		add(s.Due(ctx, shard, at(1<<30), 1<<20))
 		add(s.Unfinished(ctx, shard, 0, at(1<<30), 1<<20))
 		add(s.Locks(ctx, shard, "", 1<<20))
+		add(s.Unended(ctx, shard))
 	}
 	if len(errs) > 0 {
 		return "", errs[0]
