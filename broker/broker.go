@@ -159,8 +159,26 @@ type Delivery struct {
 	Settle func(ok bool)
 }
 
-// Consumer is a running subscription.
+// Consumer is a running subscription. It is safe for concurrent use.
 type Consumer interface {
+	// Bind routes an exchange's messages to the subscription's queue, besides
+	// what is routed there already; the exchange is declared. It returns once
+	// the broker has done it, or, while there is no connection, at once: the
+	// binding is remembered and made with the queue, now and after every
+	// reconnect. Binding what is bound changes nothing. Many keys in one
+	// Binding cost little more than one; calls for one subscription take
+	// turns, so put together what goes together.
+	//
+	// After an error nothing is remembered, unless it wraps ctx's: then the
+	// binding may be made, now or later. ErrInvalid tells of a Binding that
+	// breaks a rule, ErrClosed of a subscription that has been stopped. It may
+	// be called from the Handler.
+	Bind(ctx context.Context, b Binding) error
+	// Unbind ends what Bind or Subscription.Bindings began, in the same way;
+	// Exchange and Keys say what, and a fanout has only one binding. Messages
+	// that are in the queue are still delivered. Unbinding what is not bound
+	// changes nothing.
+	Unbind(ctx context.Context, b Binding) error
 	// Stop ends deliveries, waits for a Handler call in progress, and drops an
 	// Exclusive queue. Unsettled deliveries go back to a Shared queue.
 	Stop(ctx context.Context) error

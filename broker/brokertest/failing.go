@@ -17,7 +17,8 @@ var faults = []fault{
 	{"settling a delivery of a lost connection settles nothing", func(h Harness) bool { return h.KillConnections != nil }, wrongAck},
 	{"a consumer that the service cancelled subscribes again", func(h Harness) bool { return h.DeleteQueue != nil }, cancelled},
 	{"a blocked service is told apart and refuses publishes at once", func(h Harness) bool { return h.SetBlocked != nil }, blocked},
-	{"what was confirmed before a restart is there after it", func(h Harness) bool { return h.Restart != nil }, restart},
+	{"a binding that races a reconnect is not lost", func(h Harness) bool { return h.KillConnections != nil }, bindingsKept},
+	{"what was confirmed before a restart, and bound before or during it, is there after it", func(h Harness) bool { return h.Restart != nil }, restart},
 }
 
 // retry publishes until the broker takes it.
@@ -195,6 +196,7 @@ func restart(f *fixture) {
 	q := f.shared(c)
 	own := f.subscribe(c, broker.Subscription{Queue: f.name("own"), Bindings: []broker.Binding{{Exchange: x, Keys: []string{"own"}}}}, true)
 	own.queue()
+	binders := []*binder{f.binder(c, c, broker.Exclusive, "before"), f.binder(c, c, broker.Shared, "before")}
 
 	var end atomic.Bool
 	var mu sync.Mutex
@@ -218,9 +220,12 @@ func restart(f *fixture) {
 		})
 	}
 	receive(f, warm, "the first confirmations")
-	err := f.Restart(f.ctx)
+	restarted := make(chan error, 1)
+	go func() { restarted <- f.Restart(f.ctx) }()
+	st.await(broker.StateDisconnected)
+	changeDuringOutage(st, binders...)
+	err := receive(f, restarted, "the restart")
 	if err == nil {
-		st.await(broker.StateDisconnected)
 		st.await(broker.StateConnected)
 	}
 	end.Store(true)
@@ -228,6 +233,7 @@ func restart(f *fixture) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	changedAfterOutage(binders...)
 	own.queue()
 	f.retry(c, func() error {
 		return c.PublishConfirmed(f.ctx, broker.Message{Exchange: x.Name, Key: "own", Mandatory: true})

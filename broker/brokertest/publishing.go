@@ -33,6 +33,12 @@ var behaviours = []behaviour{
 	{"ten thousand messages in flight", tenThousand},
 	{"stopping waits for the handler", stopWaits},
 	{"closing while busy", closeBusy},
+	{"a running subscription follows its bindings", rebinding},
+	{"a running subscription is bound to a fanout and no more", rebindingFanout},
+	{"a thousand keys are bound at once", manyBindings},
+	{"bindings change side by side", concurrentBindings},
+	{"what is queued outlives its binding", unboundQueue},
+	{"a refused binding is not remembered and disturbs nothing", refusedBinding},
 }
 
 func order(f *fixture) {

@@ -79,7 +79,21 @@ func checkSubscription(s *broker.Subscription) error {
 	if s.Prefetch < 0 || s.Prefetch > maxPrefetch {
 		return fmt.Errorf("%w: Prefetch is %d; 0 to %d are allowed", broker.ErrInvalid, s.Prefetch, maxPrefetch)
 	}
+	for _, b := range s.Bindings {
+		if err := checkKeys(b); err != nil {
+			return err
+		}
+	}
 	return broker.CheckName("Queue", s.Queue+".................")
+}
+
+func checkKeys(b broker.Binding) error {
+	for _, k := range b.Keys {
+		if err := broker.CheckName("binding key", k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *consumer) declare() (err error) {
@@ -97,6 +111,47 @@ func (s *consumer) declare() (err error) {
 		return err
 	}
 	b.bind(s.q, s.Bindings)
+	return nil
+}
+
+// Bind implements broker.Consumer.
+func (s *consumer) Bind(ctx context.Context, bd broker.Binding) error {
+	err := s.rebind(ctx, bd, func(b *Broker) { b.bind(s.q, []broker.Binding{bd}) })
+	if err != nil {
+		return fmt.Errorf("binding %s to %s: %w", s.Queue, bd.Exchange.Name, err)
+	}
+	return nil
+}
+
+// Unbind implements broker.Consumer.
+func (s *consumer) Unbind(ctx context.Context, bd broker.Binding) error {
+	err := s.rebind(ctx, bd, func(b *Broker) { b.unbind(s.q, bd) })
+	if err != nil {
+		return fmt.Errorf("unbinding %s from %s: %w", s.Queue, bd.Exchange.Name, err)
+	}
+	return nil
+}
+
+func (s *consumer) rebind(ctx context.Context, bd broker.Binding, change func(*Broker)) error {
+	if err := checkKeys(bd); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	b := s.conn.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.q.mu.Lock()
+	stopped := s.stopped
+	s.q.mu.Unlock()
+	if stopped { // and with it, sooner or later, an exclusive queue's bindings
+		return broker.ErrClosed
+	}
+	if err := b.declareExchange(bd.Exchange); err != nil {
+		return err
+	}
+	change(b)
 	return nil
 }
 

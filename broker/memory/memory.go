@@ -138,20 +138,38 @@ func (b *Broker) bind(q *queue, bs []broker.Binding) {
 	}
 }
 
+// unbind ends routes to a queue. b.mu is held.
+func (b *Broker) unbind(q *queue, bd broker.Binding) {
+	x := b.exchanges[bd.Exchange.Name]
+	keys := bd.Keys
+	if x.kind == broker.Fanout {
+		keys = []string{""}
+	}
+	for _, k := range keys {
+		x.remove(k, q)
+	}
+}
+
+// remove takes a queue from those of a key.
+func (x *exchange) remove(key string, q *queue) {
+	qs := x.bindings[key]
+	switch {
+	case !slices.Contains(qs, q):
+	case len(qs) == 1:
+		delete(x.bindings, key)
+	default:
+		// A new slice: routes hand out the old one.
+		x.bindings[key] = slices.DeleteFunc(slices.Clone(qs), func(o *queue) bool { return o == q })
+	}
+}
+
 // drop deletes a queue with its bindings.
 func (b *Broker) drop(q *queue) {
 	b.mu.Lock()
 	delete(b.queues, q.name)
 	for _, x := range b.exchanges {
-		for k, qs := range x.bindings {
-			if !slices.Contains(qs, q) {
-				continue
-			}
-			if len(qs) == 1 {
-				delete(x.bindings, k)
-				continue
-			}
-			x.bindings[k] = slices.DeleteFunc(slices.Clone(qs), func(o *queue) bool { return o == q })
+		for k := range x.bindings {
+			x.remove(k, q)
 		}
 	}
 	b.mu.Unlock()

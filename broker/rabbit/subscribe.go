@@ -33,6 +33,10 @@ type subscription struct {
 
 	serving atomic.Pointer[stream] // what is being consumed; tests look at it
 
+	binding  chan struct{} // holds one value while the fields below are in use
+	routes   routes
+	attached *stream // whose queue is there, if any; the latest
+
 	offered chan struct{} // next was set (capacity 1)
 	stopped chan struct{}
 	once    sync.Once
@@ -63,6 +67,7 @@ func (c *conn) Subscribe(ctx context.Context, s broker.Subscription) (broker.Con
 		Subscription: s, conn: c,
 		offered: make(chan struct{}, 1), stopped: make(chan struct{}),
 		done: make(chan struct{}), first: make(chan struct{}),
+		binding: make(chan struct{}, 1), routes: routesOf(s.Bindings),
 	}
 	c.mu.Lock()
 	if c.closing {
@@ -111,7 +116,7 @@ func checkSubscription(s *broker.Subscription) error {
 		return fmt.Errorf("%w: Prefetch is %d; 0 to %d are allowed", broker.ErrInvalid, s.Prefetch, maxPrefetch)
 	}
 	for _, b := range s.Bindings {
-		if err := checkExchange(b.Exchange); err != nil {
+		if err := checkBinding(b); err != nil {
 			return err
 		}
 	}
@@ -131,19 +136,29 @@ func (sub *subscription) attach(s *session) *stream {
 		st.err = s.lost("opening a channel", st.err)
 		return st
 	}
-	if st.err = sub.declare(st); st.err == nil {
-		st.err = sub.consume(st)
+	sub.binding <- struct{}{} // held by nobody longer than a session lasts
+	defer func() { <-sub.binding }()
+	if last := sub.attached; last != nil && last.session.number > s.number {
+		st.err = s.lost("declaring "+sub.Queue, amqp.ErrClosed) // too late
+	} else {
+		sub.attached = nil
+		if st.err = sub.declare(st); st.err == nil {
+			st.err = sub.consume(st)
+		}
 	}
 	if st.err != nil {
 		_ = st.ch.Close()
+		return st
 	}
+	sub.attached = st
 	return st
 }
 
+// declare makes the queue and what leads to it. sub.binding is held.
 func (sub *subscription) declare(st *stream) (err error) {
 	s := st.session
-	for _, b := range sub.Bindings {
-		if err := s.declareExchange(st.ch, b.Exchange); err != nil {
+	for name, kind := range sub.routes.exchanges {
+		if err := s.declareExchange(st.ch, broker.Exchange{Name: name, Kind: kind}); err != nil {
 			return err
 		}
 	}
@@ -155,18 +170,7 @@ func (sub *subscription) declare(st *stream) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, b := range sub.Bindings {
-		keys := b.Keys
-		if b.Exchange.Kind == broker.Fanout {
-			keys = []string{""}
-		}
-		for _, k := range keys {
-			if err := st.ch.QueueBind(st.queue, k, b.Exchange.Name, false, nil); err != nil {
-				return s.lost(fmt.Sprintf("binding %s to %s with key %q", st.queue, b.Exchange.Name, k), err)
-			}
-		}
-	}
-	return nil
+	return sub.bindAll(st)
 }
 
 func (sub *subscription) consume(st *stream) (err error) {
