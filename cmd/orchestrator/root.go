@@ -120,7 +120,7 @@ exit with 3 when it ended other than succeeded or committed, or stalled.`,
 	})
 	root.AddCommand(
 		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c), newLock(c),
-		newTop(c), newStats(c), newDoctor(c), newInit(c), newVersion(c),
+		newTop(c), newStats(c), newDoctor(c), newBackup(c), newRestore(c), newInit(c), newVersion(c),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -166,7 +166,7 @@ func knownSettings(fl *pflag.FlagSet) []string {
 	var names []string
 	fl.VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
-		case "config", "print-config", "help", "api", "ephemeral", "output", "pprof-listen":
+		case "config", "print-config", "help", "api", "ephemeral", "output", "pprof-listen", "replace":
 		default:
 			names = append(names, settingName(f.Name))
 		}
