@@ -278,8 +278,8 @@ func (m *memory) DrainWorker(_ context.Context, id string) error {
 	return nil
 }
 
-func (m *memory) Ring(_ context.Context, service, key string) (rest.Ring, error) {
-	return rest.Ring{Service: service, Key: key}, nil
+func (m *memory) Ring(_ context.Context, service, taskType, key string) (rest.Ring, error) {
+	return rest.Ring{Service: service, TaskType: taskType, Key: key}, nil
 }
 
 func (m *memory) Stats(context.Context) (rest.Stats, error) { return rest.Stats{}, m.fail }

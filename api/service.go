@@ -45,7 +45,7 @@ type Service interface {
 	// Locks returns a page of the named locks that are held.
 	Locks(ctx context.Context, f rest.LockFilter) (rest.LockPage, error)
 	// Ring returns a service's ring; with a key, also where that key goes.
-	Ring(ctx context.Context, service, key string) (rest.Ring, error)
+	Ring(ctx context.Context, service, taskType, key string) (rest.Ring, error)
 	Stats(ctx context.Context) (rest.Stats, error)
 	Health(ctx context.Context) rest.Health
 }

@@ -17,6 +17,7 @@ type workerPath struct {
 
 type ringInput struct {
 	Service string `path:"service" maxLength:"128" doc:"Name of a service." example:"payments"`
+	Type    string `query:"type" maxLength:"128" doc:"A task type, with its version if it has one: the answer then has the workers that serve it." example:"payments.charge@2"`
 	Key     string `query:"key" maxLength:"256" doc:"A routing key: the answer then says where it goes."`
 }
 
@@ -48,7 +49,7 @@ func (h *Handler) routeWorkers() {
 
 	huma.Register(h.huma, h.operation("getRing", http.MethodGet, "/api/v1/services/{service}/ring", "workers", "Show a service's ring", "", 404, 422, 503),
 		func(ctx context.Context, in *ringInput) (*ringOutput, error) {
-			ring, err := h.svc.Ring(ctx, in.Service, in.Key)
+			ring, err := h.svc.Ring(ctx, in.Service, in.Type, in.Key)
 			if err != nil {
 				return nil, h.problemOf(ctx, err, inPath)
 			}

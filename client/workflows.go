@@ -65,10 +65,14 @@ func (c *Client) Drain(ctx context.Context, worker string) error {
 	return c.do(ctx, call{name: "drain worker " + worker, method: http.MethodPost, path: path("workers", worker, "drain")})
 }
 
-// Ring returns a service's ring; with a key, also where that key goes.
-func (c *Client) Ring(ctx context.Context, service, key string) (rest.Ring, error) {
+// Ring returns a service's ring, or, with a task type, that of the workers that
+// serve it; with a key, also where that key goes.
+func (c *Client) Ring(ctx context.Context, service, taskType, key string) (rest.Ring, error) {
 	var ring rest.Ring
 	q := url.Values{}
+	if taskType != "" {
+		q.Set("type", taskType)
+	}
 	if key != "" {
 		q.Set("key", key)
 	}

@@ -171,6 +171,18 @@ func ExampleTCC() {
 
 // A transfer holds both accounts for as long as it runs; a report shares them with
 // other reports.
+// A step names the version of the task type that it needs.
+func ExampleNewTask_version() {
+	charge := definitions.NewTask[int, string]("payments", "payments.charge@2")
+	b := definitions.Saga("order")
+	b.Step("pay").Do(charge).NoCompensation("a voucher")
+	fmt.Println(string(b.MustBuild().JSON()))
+	fmt.Println(definitions.SplitTaskType(charge.Type))
+	// Output:
+	// {"kind":"saga","name":"order","steps":[{"name":"pay","service":"payments","action":"payments.charge@2","no_compensation":"a voucher","after":[]}]}
+	// payments.charge 2
+}
+
 func ExampleSagaBuilder_Lock() {
 	b := definitions.Saga("transfer").Service("bank").Deadline(time.Minute)
 	b.Lock("'account/' + input.from").Lock("'account/' + input.to").LockShared("'rates'")

@@ -11,9 +11,9 @@ func (v *validator) participant(i int) {
 	s := &v.doc.steps[i]
 	p := &s.participant
 	v.identity(i)
-	v.name(i, "prepare", p.prepare, "a participant needs a task that prepares")
-	v.name(i, "commit", p.commit, "a participant needs a task that commits")
-	v.name(i, "abort", p.abort, "a participant needs a task that aborts")
+	v.taskType(i, "prepare", p.prepare, "a participant needs a task that prepares")
+	v.taskType(i, "commit", p.commit, "a participant needs a task that commits")
+	v.taskType(i, "abort", p.abort, "a participant needs a task that aborts")
 	for n, t := range [...]struct{ field, name, service string }{
 		{"commit", p.commit, p.commitService}, {"abort", p.abort, p.abortService},
 	} {
@@ -21,7 +21,7 @@ func (v *validator) participant(i int) {
 			v.fault(i, t.field, RuleParticipant, "a task of service %q, but the participant is of %q; they must be of the same",
 				t.service, v.service(i))
 		}
-		if t.name != "" && slices.Contains([]string{p.prepare, p.commit}[:n+1], t.name) {
+		if slices.ContainsFunc([]string{p.prepare, p.commit}[:n+1], func(other string) bool { return sameTask(t.name, other) }) {
 			v.fault(i, t.field, RuleParticipant, "%q is another phase's task already; each phase has its own", t.name)
 		}
 	}

@@ -14,7 +14,8 @@ type SagaBuilder struct {
 // Saga begins the definition of a saga. The name identifies the workflow; it
 // consists of letters, digits, '.', '_' and '-', starts with a letter or digit,
 // and has at most MaxNameLength characters. The same holds for the names of
-// steps, services and task types.
+// steps, services and task types; a task type may name a version as well (see
+// [SplitTaskType]).
 func Saga(name string) *SagaBuilder {
 	return &SagaBuilder{doc: document{kind: KindSaga, name: name}}
 }
@@ -95,7 +96,8 @@ func (s *StepBuilder) Service(name string) *StepBuilder {
 	return s
 }
 
-// Action sets the task type of the action. It is required.
+// Action sets the task type of the action. It is required. With a version,
+// "payments.charge@2", only workers that serve this version get its tasks.
 func (s *StepBuilder) Action(taskType string) *StepBuilder {
 	s.doc.action = taskType
 	return s

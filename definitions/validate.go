@@ -94,13 +94,13 @@ func (v *validator) step(i int) {
 		return
 	}
 	if s.action != "" {
-		v.name(i, "action", s.action, "")
+		v.taskType(i, "action", s.action, "")
 	}
 	if s.kind == StepChild {
 		v.child(i)
 	}
 	if s.compensation != "" {
-		v.name(i, "compensation", s.compensation, "")
+		v.taskType(i, "compensation", s.compensation, "")
 	}
 	v.timeoutOutput(i)
 	v.text(i, "no_compensation", s.noCompensation)
@@ -339,7 +339,7 @@ func (v *validator) compensations() {
 			v.fault(i, "compensation", RuleCompensation, "the compensation is a task of service %q, the action one of %q; they must be of the same",
 				s.undoService, v.service(i))
 		}
-		if s.compensation == s.action {
+		if sameTask(s.compensation, s.action) {
 			v.fault(i, "compensation", RuleCompensation, "the action, %q, cannot undo itself", s.action)
 		}
 		t := task{v.service(i), s.compensation}

@@ -54,8 +54,16 @@ func TestBuildNamesStepFieldAndRuleOfAFault(t *testing.T) {
 				step(b, fmt.Sprint("s", i))
 			}
 		}, []string{" steps limit"}},
-		"a cycle of one":     {func(b *definitions.SagaBuilder) { step(b, "a").After("a") }, []string{"a steps[0].after cycle"}},
-		"a cycle after root": {func(b *definitions.SagaBuilder) { step(b, "r"); step(b, "a").After("r", "b"); step(b, "b") }, []string{"a steps[1].after cycle"}},
+		"a version of nothing": {func(b *definitions.SagaBuilder) { step(b, "a").Action("@2") }, []string{"a steps[0].action required"}},
+		"an empty version":     {func(b *definitions.SagaBuilder) { step(b, "a").Action("charge@") }, []string{"a steps[0].action name"}},
+		"two versions":         {func(b *definitions.SagaBuilder) { step(b, "a").Compensation("undo@1@2") }, []string{"a steps[0].compensation name"}},
+		"a version too long": {func(b *definitions.SagaBuilder) {
+			step(b, "a").Action("charge@" + strings.Repeat("1", definitions.MaxVersionLength+1))
+		}, []string{"a steps[0].action name"}},
+		"undone by another version of itself": {func(b *definitions.SagaBuilder) { step(b, "a").Action("charge@2").Compensation("charge") }, []string{"a steps[0].compensation compensation"}},
+		"a service with a version":            {func(b *definitions.SagaBuilder) { step(b, "a").Service("payments@2") }, []string{"a steps[0].service name"}},
+		"a cycle of one":                      {func(b *definitions.SagaBuilder) { step(b, "a").After("a") }, []string{"a steps[0].after cycle"}},
+		"a cycle after root":                  {func(b *definitions.SagaBuilder) { step(b, "r"); step(b, "a").After("r", "b"); step(b, "b") }, []string{"a steps[1].after cycle"}},
 		"two cycles": {func(b *definitions.SagaBuilder) {
 			step(b, "a").After("b")
 			step(b, "b").After("a")

@@ -10,6 +10,7 @@ import (
 const (
 	MaxSteps           = 256
 	MaxNameLength      = 64      // characters of the name of a workflow, step, service or task type
+	MaxVersionLength   = 32      // characters of the version of a task type
 	MaxTextBytes       = 1024    // of a description or a reason
 	MaxDefinitionBytes = 1 << 20 // of its JSON
 	MaxExpressionBytes = 4096

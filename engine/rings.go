@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/ring"
@@ -11,9 +12,10 @@ import (
 // maxFallback bounds the list of workers that a key would go to next.
 const maxFallback = 10
 
-// Ring returns a service's ring of the workers that are ready; with a key, also
-// where that key goes, and where it would go if that worker left.
-func (e *Engine) Ring(_ context.Context, service, key string) (rest.Ring, error) {
+// Ring returns a service's ring of the workers that are ready, or, with a task
+// type, of those of them that serve it; with a key, also where that key goes, and
+// where it would go if that worker left.
+func (e *Engine) Ring(_ context.Context, service, taskType, key string) (rest.Ring, error) {
 	d := e.dispatcher
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -25,7 +27,7 @@ func (e *Engine) Ring(_ context.Context, service, key string) (rest.Ring, error)
 			continue
 		}
 		known = true
-		if p.ready() {
+		if p.ready() && (taskType == "" || slices.Contains(p.types, taskType)) {
 			peers = append(peers, p)
 			members = append(members, p.member())
 		}
@@ -40,7 +42,7 @@ func (e *Engine) Ring(_ context.Context, service, key string) (rest.Ring, error)
 	if err != nil {
 		return rest.Ring{}, err
 	}
-	out := rest.Ring{Service: service, Points: r.Points(), Members: make([]rest.RingMember, len(peers)), Key: key}
+	out := rest.Ring{Service: service, TaskType: taskType, Points: r.Points(), Members: make([]rest.RingMember, len(peers)), Key: key}
 	for i, share := range r.Shares() {
 		p := peers[i]
 		out.Members[i] = rest.RingMember{Worker: p.id, Name: p.name, Weight: p.weight, Share: share, Outstanding: len(p.out)}

@@ -187,7 +187,7 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 		case where.recovering:
 			return fmt.Sprintf("%s of step %s may be at a worker that has not reported yet", v.Phase, s.Name)
 		case e.dispatcher.serving(def, typ) == 0:
-			return fmt.Sprintf("%s of step %s waits for a worker of service %s that serves %s: none is connected", v.Phase, s.Name, s.Service, typ)
+			return fmt.Sprintf("%s of step %s waits for a worker of service %s that serves %s: none is connected%s", v.Phase, s.Name, s.Service, typ, e.dispatcher.otherVersions(def.Service, typ))
 		}
 		return fmt.Sprintf("%s of step %s waits for a worker of service %s that has room", v.Phase, s.Name, s.Service)
 	case s.State == "sleeping":
@@ -301,6 +301,27 @@ func (d *dispatcher) serving(step *definitions.Step, typ string) int {
 		}
 	}
 	return n
+}
+
+// otherVersions says in words which other versions of a task type workers serve;
+// empty if none.
+func (d *dispatcher) otherVersions(service, typ string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name, _ := definitions.SplitTaskType(typ)
+	var served []string
+	for _, p := range d.peers {
+		for _, t := range p.types {
+			if n, _ := definitions.SplitTaskType(t); p.service == service && p.ready() && n == name && !slices.Contains(served, t) {
+				served = append(served, t)
+			}
+		}
+	}
+	if len(served) == 0 {
+		return ""
+	}
+	slices.Sort(served)
+	return ", only such that serve " + strings.Join(served, " and ")
 }
 
 // Workers lists the workers that this orchestrator knows.

@@ -336,3 +336,17 @@ func BenchmarkCrashEverywhere(b *testing.B) {
 		kit(b).CrashEverywhere(Order{"chair", 80}, nil)
 	}
 }
+
+func TestAKitTellsVersionsOfATaskTypeApart(t *testing.T) {
+	b := definitions.Saga("versions").Service("payments").Output("steps.pay.output")
+	b.Step("pay").Action("charge@2").NoCompensation("a test")
+	k := testkit.New(t, b.MustBuild())
+	k.On("charge", func(context.Context, []byte) ([]byte, error) { return nil, errors.New("the wrong version") })
+	k.On("charge@2", func(ctx context.Context, _ []byte) ([]byte, error) {
+		return fmt.Appendf(nil, "%q", worker.TaskFrom(ctx).Version), nil
+	})
+	r := k.Run(nil).MustHaveCalled("charge@2", 1)
+	if string(r.Output) != `"2"` {
+		t.Errorf("the output is %s", r.Output)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/worker"
@@ -96,8 +97,9 @@ func (s *simulation) perform(a attempt, again, resent bool, f *fault) (machine.R
 	}
 	timeout := timeoutOf(step, a.phase)
 	x := &execution{Context: s.base, start: s.now, timeout: timeout}
+	_, version := definitions.SplitTaskType(call.Type)
 	info := worker.TaskInfo{
-		RunID: s.run.ID, Workflow: s.wf.Name(), Step: step.Name, Service: step.Service, Type: call.Type,
+		RunID: s.run.ID, Workflow: s.wf.Name(), Step: step.Name, Service: step.Service, Type: call.Type, Version: version,
 		Phase: protocol.Phase(a.phase), OnePhase: s.state.OnePhase(a.phase), Generation: a.generation, Attempt: a.number, IdempotencyKey: call.Key,
 		Tokens: s.lockTokens(), RoutingKey: s.state.RoutingKey(), Worker: workerName, Deadline: s.now.Add(timeout),
 		Progress: s.state.Progress(a.step, a.phase),

@@ -81,7 +81,9 @@ func (w *Worker) heartbeat(leaving bool) (h protocol.Heartbeat, ok bool) {
 	return h, true
 }
 
-func (w *Worker) taskTypes() []string {
+// TaskTypes are the task types that handlers were registered for, with their
+// versions, in order.
+func (w *Worker) TaskTypes() []string {
 	types := make([]string, 0, len(w.handlers))
 	for t := range w.handlers {
 		types = append(types, t)

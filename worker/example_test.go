@@ -9,6 +9,7 @@ import (
 	"os/signal"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/broker/memory"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
@@ -50,6 +51,31 @@ func Example() {
 	if err := w.Run(ctx); err != nil {
 		fmt.Println(err)
 	}
+}
+
+type chargeIn2 struct {
+	Cents    int64  `json:"cents"`
+	Currency string `json:"currency"`
+}
+
+// While runs of before are under way, a worker serves the task in its old and in
+// its new version, each with types of its own.
+func ExampleHandle_versions() {
+	charge2 := definitions.NewTask[chargeIn2, chargeOut]("payments", "payments.charge@2")
+	b, _ := memory.New(memory.Config{})
+	w, err := worker.New(worker.Config{Broker: b, Service: "payments"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	worker.Handle(w, Charge, func(ctx context.Context, in chargeIn) (chargeOut, error) {
+		return chargeOut{Receipt: "in euros"}, nil
+	})
+	worker.Handle(w, charge2, func(ctx context.Context, in chargeIn2) (chargeOut, error) {
+		return chargeOut{Receipt: "in " + in.Currency}, nil
+	})
+	fmt.Println(w.TaskTypes())
+	// Output: [payments.charge payments.charge@2]
 }
 
 // Handlers are functions: a test calls them with a task of its own.

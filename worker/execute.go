@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
@@ -76,11 +77,24 @@ func (w *Worker) perform(t *task) {
 	}
 	if t.handler == nil {
 		w.metrics.unrun(t)
-		t.refusal(CodeUnknownType, fmt.Sprintf("no handler for type %q of service %q here", m.Type, m.Service), true)
+		t.refusal(CodeUnknownType, w.notServed(m), true)
 		return
 	}
 	out, err := t.handler.call(t, m.Payload, w.cfg.MaxPayloadBytes)
 	w.conclude(t, out, err)
+}
+
+// notServed says why there is no handler for a task, and which of the other
+// versions of its type there are.
+func (w *Worker) notServed(m *protocol.Task) string {
+	text := fmt.Sprintf("no handler for type %q of service %q here", m.Type, m.Service)
+	name, _ := definitions.SplitTaskType(m.Type)
+	for _, served := range w.types {
+		if n, _ := definitions.SplitTaskType(served); n == name && m.Service == w.cfg.Service {
+			text += fmt.Sprintf("; there is one for %q", served)
+		}
+	}
+	return text
 }
 
 // conclude makes the result of what the handler returned.

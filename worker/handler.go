@@ -26,6 +26,10 @@ type handler struct {
 // payload that does not decode into In, fields that In lacks apart, fails
 // finally, with code "bad_payload". A fault of the registration (another
 // service, a second handler for the type) is returned by [Worker.Run].
+//
+// Versions of a task type, as in "payments.charge@2", are types of their own:
+// a worker may serve several side by side, each by a handler, and gets tasks of
+// none but these.
 func Handle[In, Out any](w *Worker, task definitions.Task[In, Out], fn func(ctx context.Context, in In) (Out, error)) {
 	w.register(task.Service, task.Type, true, func(ctx context.Context, payload []byte) ([]byte, error) {
 		in, err := Decode[In](payload)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
@@ -14,7 +15,10 @@ type TaskInfo struct {
 	Workflow string
 	Step     string // its name
 	Service  string
-	Type     string
+	// Type is the task type as the definition names it, with its version.
+	Type string
+	// Version is the part of Type after its '@'; empty if it has none.
+	Version string
 	Phase    protocol.Phase
 	// OnePhase, of a commit alone: the participant is the only one and was not
 	// asked to prepare. A commit without it comes after a vote.
@@ -132,8 +136,9 @@ func (t *task) Value(key any) any {
 func (t *task) info() TaskInfo {
 	m := t.msg
 	deadline, _ := t.Deadline()
+	_, version := definitions.SplitTaskType(m.Type)
 	return TaskInfo{
-		RunID: m.RunID, Workflow: m.Workflow, Step: m.StepName, Service: m.Service, Type: m.Type,
+		RunID: m.RunID, Workflow: m.Workflow, Step: m.StepName, Service: m.Service, Type: m.Type, Version: version,
 		Phase: m.Phase, OnePhase: m.OnePhase, Generation: m.Generation, Attempt: m.Attempt, IdempotencyKey: m.IdempotencyKey(),
 		RoutingKey: m.RoutingKey, Shard: m.Shard, Epoch: m.Epoch, Worker: t.worker,
 		Deadline: deadline, NotAfter: m.NotAfter, Trace: m.Trace,

@@ -101,7 +101,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := errors.Join(w.faults...); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	w.types = w.taskTypes()
+	w.types = w.TaskTypes()
 	if r := w.cfg.Registerer; r != nil {
 		r = prometheus.WrapRegistererWith(prometheus.Labels{"service": w.cfg.Service, "worker": w.cfg.Name}, r)
 		if err := r.Register(w.metrics); err != nil {

@@ -236,6 +236,7 @@ func TestWhatBecomesOfTasksThatDoNotSucceed(t *testing.T) {
 		{name: "output cannot be encoded", taskType: "unencodable", want: "unknown false bad_output", message: "func()"},
 		{name: "payload of another type", taskType: "charge", payload: `{"amount":"much"}`, want: "failed false bad_payload", message: "amount"},
 		{name: "type without a handler", taskType: "nobody", want: "failed true unknown_type", message: `"nobody"`},
+		{name: "another version", taskType: "charge@2", want: "failed true unknown_type", message: `"charge@2" of service "svc" here; there is one for "charge"`},
 		{name: "another service", taskType: "echo", change: func(t *protocol.Task) { t.Service = "other" }, want: "failed true unknown_type", message: `"other"`},
 		{name: "after its time", taskType: "echo", change: func(t *protocol.Task) { t.NotAfter = time.Now().Add(-time.Second) },
 			want: "failed true not_after", message: "after its time"},

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ringmaster-dev/ringmaster/client"
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/internal/render"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
@@ -257,11 +258,18 @@ func workerFacts(id string, workers []rest.Worker) []string {
 // serviceFacts says who could take a task, and what would help.
 func serviceFacts(service, task string, workers []rest.Worker) (facts []string, advice string) {
 	var there, serving, full, away int
+	var others []string // versions of the task type
+	name, _ := definitions.SplitTaskType(task)
 	for _, w := range workers {
 		if w.Service != service {
 			continue
 		}
 		there++
+		for _, t := range w.TaskTypes {
+			if n, _ := definitions.SplitTaskType(t); n == name && t != task && !slices.Contains(others, t) {
+				others = append(others, t)
+			}
+		}
 		switch {
 		case !slices.Contains(w.TaskTypes, task):
 		case w.State != "ready":
@@ -281,7 +289,11 @@ func serviceFacts(service, task string, workers []rest.Worker) (facts []string, 
 		return []string{fmt.Sprintf("%s of service %s, and those that serve %s drain or are not heard of", render.Count(there, "worker is", "workers are"), service, task)},
 			"start another worker that serves " + task + list
 	case serving == 0:
-		return []string{fmt.Sprintf("%s of service %s, but none serves %s", render.Count(there, "worker is", "workers are"), service, task)},
+		fact := fmt.Sprintf("%s of service %s, but none serves %s", render.Count(there, "worker is", "workers are"), service, task)
+		if slices.Sort(others); len(others) > 0 {
+			fact += "; they serve " + strings.Join(others, " and ")
+		}
+		return []string{fact},
 			"deploy a worker that has a handler for " + task + list
 	case full == serving:
 		return []string{fmt.Sprintf("%s %s, all with as many tasks as they take", render.Count(serving, "worker serves", "workers serve"), task)},

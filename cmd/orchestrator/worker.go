@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -95,25 +96,26 @@ func newRing(c *cli) *cobra.Command {
 		Args:  anyArgs,
 		RunE:  groupHelp,
 	}
-	var key string
+	var taskType, key string
 	show := &cobra.Command{
 		Use:     "show SERVICE",
 		Short:   "Show a service's ring",
-		Long:    "Shows the workers on a service's ring with the share that each owns. With --key it says to which worker that key goes, and to whom it would go if that one left.",
-		Example: "  orchestrator ring show payments\n  orchestrator ring show payments --key c-7",
+		Long:    "Shows the workers on a service's ring with the share that each owns; with --type, only those that serve this task type. With --key it says to which worker that key goes, and to whom it would go if that one left.",
+		Example: "  orchestrator ring show payments\n  orchestrator ring show payments --type payments.charge@2 --key c-7",
 		Args:    args("SERVICE"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			cl, err := c.connect()
 			if err != nil {
 				return err
 			}
-			ring, err := cl.Ring(cmd.Context(), given[0], key)
+			ring, err := cl.Ring(cmd.Context(), given[0], taskType, key)
 			if err != nil {
 				return err
 			}
 			return c.print(ring, func() error { return c.showRing(ring) })
 		},
 	}
+	show.Flags().StringVar(&taskType, "type", "", "a task type, with its version if it has one: only the workers that serve it")
 	show.Flags().StringVar(&key, "key", "", "a routing key: say where it goes")
 	c.outputFlag(show)
 	cmd.AddCommand(show)
@@ -122,7 +124,7 @@ func newRing(c *cli) *cobra.Command {
 
 func (c *cli) showRing(r rest.Ring) error {
 	if len(r.Members) == 0 {
-		return c.nothing("No worker serves %s now: its tasks wait until one comes.", render.Clean(r.Service))
+		return c.nothing("No worker serves %s now: its tasks wait until one comes.", render.Clean(cmp.Or(r.TaskType, r.Service)))
 	}
 	t := c.newTable("name", "share", "", "weight", "outstanding", "worker")
 	for _, m := range r.Members {

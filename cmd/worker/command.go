@@ -42,6 +42,7 @@ These settings may be added; the values shown are the defaults:
       output: json             # of a success: json, the body is the step's output;
                                # text, a string of it is; none, the output is null
       max_response_bytes: 1048576
+    deliveries.ship@2: {...}   # another version of a task type, which steps name so
 
 A status has one meaning. What the file lists goes before the defaults: with
 unknown: [202], 202 is no success, and 2xx otherwise is. The same status in two

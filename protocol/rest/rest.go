@@ -256,6 +256,7 @@ type Worker struct {
 // Ring is a service's ring; with a key, also where that key goes.
 type Ring struct {
 	Service  string       `json:"service"`
+	TaskType string       `json:"task_type,omitempty" doc:"Set if these are the workers that serve this type; else all of the service."`
 	Points   int          `json:"points" doc:"Virtual nodes on the ring."`
 	Members  []RingMember `json:"members"`
 	Key      string       `json:"key,omitempty"`

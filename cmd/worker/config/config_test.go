@@ -35,7 +35,7 @@ tasks:
     timeout: 2s
     headers:
       Authorization: Bearer ${TOKEN}
-  deliveries.recall:
+  deliveries.recall@2:
     url: https://deliveries.example/recalls
     method: PUT
     success: [200, 204]
@@ -53,7 +53,7 @@ func TestWholeFileIsRead(t *testing.T) {
 		cfg.Name != "relay-1" || cfg.Concurrency != 8 || cfg.Weight != 50 || cfg.DrainTimeout != 90*time.Second {
 		t.Errorf("settings: %+v", cfg)
 	}
-	if len(cfg.Tasks) != 2 || cfg.Tasks[0].Type != "deliveries.ship" || cfg.Tasks[1].Type != "deliveries.recall" {
+	if len(cfg.Tasks) != 2 || cfg.Tasks[0].Type != "deliveries.ship" || cfg.Tasks[1].Type != "deliveries.recall@2" {
 		t.Fatalf("tasks: %+v", cfg.Tasks)
 	}
 	ship, recall := &cfg.Tasks[0], &cfg.Tasks[1]
@@ -125,6 +125,8 @@ func TestEveryFaultIsNamedWithLineFieldAndRule(t *testing.T) {
 		{"tasks null", "service: a\ntasks:\n", []string{"2: tasks: must be a mapping"}},
 		{"task without url", "service: a\ntasks:\n  a.b:\n    method: PUT\n", []string{"3: tasks[a.b].url: is required"}},
 		{"task type with a slash", "service: a\ntasks:\n  a/b: {url: 'http://x/'}\n", []string{"3: tasks[a/b]: the task type must be of letters"}},
+		{"task type with half a version", "service: a\ntasks:\n  a.b@: {url: 'http://x/'}\n", []string{"3: tasks[a.b@]: the version after '@' must not be empty"}},
+		{"task type with two versions", "service: a\ntasks:\n  a.b@1@2: {url: 'http://x/'}\n", []string{"3: tasks[a.b@1@2]: the version after '@' must be of letters"}},
 		{"task twice", minimal + "  a.b: {url: 'http://x/'}\n", []string{"5: tasks[a.b]: is there twice"}},
 		{"url relative", task("url: /ship"), []string{"4: tasks[a.b].url: must be an absolute"}},
 		{"url of another scheme", task("url: ftp://x/"), []string{"4: tasks[a.b].url: must be an absolute"}},

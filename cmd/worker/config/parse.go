@@ -110,8 +110,12 @@ func (r *reader) tasks(n ast.Node) []Task {
 	}
 	for _, p := range pairs {
 		at := "tasks[" + p.key + "]"
-		if rule := checkName(p.key); rule != "" {
+		name, version, versioned := strings.Cut(p.key, "@")
+		if rule := checkName(name); rule != "" {
 			r.fault(p.keyNode, at, "the task type %s", rule)
+		}
+		if rule := checkName(version); versioned && rule != "" {
+			r.fault(p.keyNode, at, "the version after '@' %s", rule)
 		}
 		if slices.ContainsFunc(tasks, func(t Task) bool { return t.Type == p.key }) {
 			r.fault(p.keyNode, at, "is there twice")
