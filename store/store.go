@@ -25,6 +25,8 @@ var (
 	// ErrDuplicate: a run or a tombstone with this id, or a record with this
 	// number, exists; nothing of the part was written.
 	ErrDuplicate = errors.New("duplicate")
+	// ErrUnended: the part removes a run that has not ended; nothing of it was written.
+	ErrUnended = errors.New("run has not ended")
 	// ErrLocked: another process has the store open.
 	ErrLocked = errors.New("store is in use by another process")
 	// ErrNewerSchema: the store was written by a newer version of Ringmaster.
@@ -109,14 +111,23 @@ type Record struct {
 	DropFrom uint64
 }
 
-// Tombstone takes the place of a run that is not there, so that its id can
-// never again be that of a run, and tells how it counts as ended. A run that
-// nobody had heard of when its decision was asked for gets one, as aborted.
+// Tombstone takes the place of a run that is not there, so that its id cannot
+// be that of another run, and tells how it ended or counts as ended. A run that
+// was removed leaves one; a run that nobody had heard of when its decision was
+// asked for gets one, as aborted.
 type Tombstone struct {
 	ID     string
 	Shard  uint32
 	Status Status    // final
-	Buried time.Time // ms precision
+	Buried time.Time // ms precision, as are all times here
+	Until  time.Time // it may be removed from then on; zero: never
+	// Of a run that was removed; all are zero where there never was one.
+	Workflow  string // name
+	Version   string // of the definition, which is registered
+	InputHash [16]byte
+	Waived    bool
+	Created   time.Time
+	Ended     time.Time
 }
 
 // Part is what one shard commits.
@@ -127,7 +138,12 @@ type Part struct {
 	Append []Record
 	Update []Update
 	Locks  []Lock
+	// Remove removes ended runs by their Ref, with their histories. A part that
+	// removes a run has no other rows of it, and may bury it: Bury goes after.
+	Remove []int64
 	Bury   []Tombstone
+	// Forget removes tombstones of the shard by their ids. It goes last.
+	Forget []string
 }
 
 // Lock is the row of a named lock: its queue, in an encoding that the store does
@@ -140,7 +156,8 @@ type Lock struct {
 
 // Rows is the number of rows that a part writes.
 func (p *Part) Rows() int {
-	return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) + len(p.Bury)
+	return len(p.Create) + len(p.Append) + len(p.Update) + len(p.Locks) +
+		len(p.Remove) + len(p.Bury) + len(p.Forget)
 }
 
 // WorkflowInfo describes one registered version of a workflow.
@@ -174,6 +191,13 @@ type Page struct {
 	Next string // cursor; empty on the last page
 }
 
+// EndedPlace is a place in the order in which a shard's runs ended. The zero
+// value is before all of them.
+type EndedPlace struct {
+	Ended time.Time
+	Ref   int64 // of runs that ended at the same time, in order of Ref
+}
+
 // Counts is the number of runs by workflow name and status.
 type Counts map[string]map[Status]int64
 
@@ -191,23 +215,27 @@ type Store interface {
 
 	// Acquire makes owner the owner of a shard under a new epoch, higher than
 	// any before and at least the time in Unix seconds (so that a store that
-	// was restored from a copy supersedes what workers knew), and returns it with the shard's highest Ref (RefBase if none).
+	// was restored from a copy supersedes what workers knew), and returns it
+	// with the highest Ref that the shard ever had (RefBase if none), runs that
+	// were removed included.
 	Acquire(ctx context.Context, shard uint32, owner string) (epoch uint64, lastRef int64, err error)
 	// Owner tells who acquired a shard last, and its epoch; "" and 0 if nobody has.
 	Owner(ctx context.Context, shard uint32) (owner string, epoch uint64, err error)
 
 	// Commit writes all parts in one transaction and returns once they are
 	// durable. errs is nil when every part was written; otherwise it has an
-	// entry per part, and a part with ErrStaleEpoch or ErrDuplicate left
-	// nothing behind. err tells that the transaction as a whole failed and
+	// entry per part, and a part with ErrStaleEpoch, ErrDuplicate or ErrUnended
+	// left nothing behind. err tells that the transaction as a whole failed and
 	// that what is on disk is unknown: the caller must stop using the store.
 	// A part's epoch is checked inside the transaction. Within a part, Create
-	// goes before Append, and Append before Update. A part with a run of a
-	// workflow version that is not registered, or with a record of a run that
-	// does not exist, is left out with ErrNotFound; an update of a run that
-	// does not exist changes nothing. An id is that of one run or of one
-	// tombstone. Of two parts in conflict with each other, the first is
-	// written. Of several rows of one lock the last counts.
+	// goes before Append, and Append before Update. A part with a run or
+	// tombstone of a workflow version that is not registered, or with a
+	// record of a run that does not exist, is left out with ErrNotFound; an
+	// update of a run that does not exist changes nothing, and neither does the
+	// removal of a run or of a tombstone that the shard does not have. An id is
+	// that of one run or of one tombstone; that of a run which the part removes
+	// is free for its Bury. Of two parts in conflict with each other, the first
+	// is written. Of several rows of one lock the last counts.
 	Commit(parts []Part) (errs []error, err error)
 
 	// Run returns the row of a run by its id: ErrNotFound.
@@ -230,6 +258,18 @@ type Store interface {
 	// Due returns up to limit numbers of unfinished runs of a shard with a
 	// Wake time at or before t, earliest first.
 	Due(ctx context.Context, shard uint32, t time.Time, limit int) ([]int64, error)
+	// Runs returns up to limit runs of a shard whose Ref is above after, in
+	// order of Ref.
+	Runs(ctx context.Context, shard uint32, after int64, limit int) ([]Run, error)
+	// Ended returns up to limit runs of a shard that ended before a time, in the
+	// order in which they ended, from those after a place in that order.
+	Ended(ctx context.Context, shard uint32, before time.Time, after EndedPlace, limit int) ([]Run, error)
+	// Expired returns the ids of up to limit tombstones of a shard that may be
+	// removed at t, in order of Until, then id (byte by byte).
+	Expired(ctx context.Context, shard uint32, t time.Time, limit int) ([]string, error)
+	// Buried returns up to limit tombstones, of all shards, whose ids are above
+	// after (byte by byte), in order of their ids.
+	Buried(ctx context.Context, after string, limit int) ([]Tombstone, error)
 	// Locks returns up to limit locks of a shard whose names are above after
 	// (byte by byte), in order of their names.
 	Locks(ctx context.Context, shard uint32, after string, limit int) ([]Lock, error)

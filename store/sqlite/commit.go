@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -37,9 +36,7 @@ func (s *Store) Commit(parts []store.Part) ([]error, error) {
 // first takes all for good and, when a row turns out to exist, begins again
 // and looks before it writes.
 func (w *writer) commit(parts []store.Part) (errs []error, err error) {
-	// What is buried and what is created must be compared with each other.
-	look := slices.ContainsFunc(parts, func(p store.Part) bool { return len(p.Bury) > 0 })
-	errs, err = w.try(parts, look)
+	errs, err = w.try(parts, false)
 	if errors.Is(err, errLook) || isConflict(err) {
 		if err := w.abandon(); err != nil {
 			return nil, err
@@ -62,9 +59,31 @@ func (w *writer) try(parts []store.Part, look bool) ([]error, error) {
 		return nil, fmt.Errorf("beginning: %w", err)
 	}
 	errs := make([]error, len(parts))
-	written := 0
+	written, changed := 0, 0
+	// settle writes what has gathered, and what was asked for on rows that exist.
+	settle := func(upTo int) error {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		for ; changed < upTo; changed++ {
+			if errs[changed] == nil {
+				if err := w.change(&parts[changed]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
 	for i := range parts {
-		refused, err := w.refuse(&parts[i], look)
+		// What is removed and buried must be compared with all that comes before
+		// it, and all that follows with it.
+		removes := removes(&parts[i])
+		if removes {
+			if err := settle(i); err != nil {
+				return nil, err
+			}
+		}
+		refused, err := w.refuse(&parts[i], look || removes)
 		if err != nil {
 			return nil, err
 		}
@@ -76,8 +95,8 @@ func (w *writer) try(parts []store.Part, look bool) ([]error, error) {
 			return nil, err
 		}
 		// Later parts are compared with what earlier ones have written.
-		if look {
-			if err := w.flush(); err != nil {
+		if look || removes {
+			if err := settle(i + 1); err != nil {
 				return nil, err
 			}
 		}
@@ -86,17 +105,8 @@ func (w *writer) try(parts []store.Part, look bool) ([]error, error) {
 	if written == 0 {
 		return errs, w.abandon()
 	}
-	if err := w.flush(); err != nil {
+	if err := settle(len(parts)); err != nil {
 		return nil, err
-	}
-	// Updates follow all rows they may refer to.
-	for i := range parts {
-		if errs[i] != nil {
-			continue
-		}
-		if err := w.change(&parts[i]); err != nil {
-			return nil, err
-		}
 	}
 	if err := w.count(); err != nil {
 		return nil, err
@@ -126,6 +136,9 @@ func (w *writer) refuse(p *store.Part, look bool) (refused, err error) {
 		if _, ok := w.names.number(r.Workflow, r.Version); !ok {
 			return fmt.Errorf("workflow %s version %s of run %s: %w", r.Workflow, r.Version, r.ID, store.ErrNotFound), nil
 		}
+	}
+	if refused, err := w.unremovable(p); refused != nil || err != nil {
+		return refused, err
 	}
 	if look {
 		if refused, err := w.duplicate(p); refused != nil || err != nil {
@@ -197,7 +210,7 @@ func (w *writer) duplicate(p *store.Part) (refused, err error) {
 	}
 	for i := range p.Bury {
 		id := p.Bury[i].ID
-		have, err := w.exists(w.hasID, id)
+		have, err := w.taken(p, id)
 		if err != nil {
 			return nil, fmt.Errorf("looking for an id: %w", err)
 		}
@@ -234,13 +247,9 @@ func (w *writer) part(p *store.Part) error {
 		}
 	}
 	for i := range p.Bury {
-		b := &p.Bury[i]
-		w.args = w.args[:0]
-		w.args.add(b.ID, int64(b.Shard), int64(b.Status), b.Buried.UnixMilli())
-		if err := w.bury.exec(w.args); err != nil {
+		if err := w.tombstone(&p.Bury[i]); err != nil {
 			return fmt.Errorf("inserting a tombstone: %w", err)
 		}
-		w.buried.Store(true)
 	}
 	for i := range p.Append {
 		r := &p.Append[i]
@@ -326,7 +335,10 @@ func (w *writer) change(p *store.Part) error {
 			return fmt.Errorf("updating a run: %w", err)
 		}
 	}
-	return w.locks(p)
+	if err := w.locks(p); err != nil {
+		return err
+	}
+	return w.remove(p)
 }
 
 func (w *writer) update(u *store.Update) error {

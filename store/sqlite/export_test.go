@@ -59,8 +59,11 @@ func explain(ctx context.Context, q sqlx.QueryerContext, query string, args ...a
 	return plan, rows.Err()
 }
 
-// The queries of recovery.
+// The queries of recovery and of removal.
 const (
 	UnfinishedQuery = "SELECT n.ref, h.seq, h.data FROM (" + unfinishedQuery + ") n CROSS JOIN history h ON h.run = n.run ORDER BY n.ref"
 	DueQuery        = dueQuery
+	EndedQuery      = endedQuery
+	ExpiredQuery    = expiredQuery
+	RunsQuery       = runsQuery
 )

@@ -52,7 +52,16 @@ func made(t testing.TB, path string) {
 	}
 }
 
-// beforeParents takes a store back to the version before runs had parents.
+// beforeRetention takes a store back to the version before runs were removed.
+var beforeRetention = []string{
+	"DROP INDEX runs_ended", "DROP INDEX tombstones_until", "ALTER TABLE shards DROP COLUMN removed",
+	"ALTER TABLE tombstones DROP COLUMN until", "ALTER TABLE tombstones DROP COLUMN workflow", "ALTER TABLE tombstones DROP COLUMN input_hash",
+	"ALTER TABLE tombstones DROP COLUMN waived", "ALTER TABLE tombstones DROP COLUMN created", "ALTER TABLE tombstones DROP COLUMN ended",
+	"DELETE FROM schema_versions WHERE version_id = 5",
+}
+
+// beforeParents takes a store back from there to the version before runs had
+// parents.
 var beforeParents = []string{
 	"DROP INDEX runs_parent", "ALTER TABLE runs DROP COLUMN parent", "ALTER TABLE runs DROP COLUMN parent_step",
 	"DELETE FROM schema_versions WHERE version_id = 4",
@@ -75,13 +84,18 @@ func TestOpenMakesOrMigratesTheSchema(t *testing.T) {
 		"a start that ended early": func(path string) error { edit(t, path, "PRAGMA application_id = 0x524d5354"); return nil },
 		"the version before parents": func(path string) error {
 			made(t, path)
-			edit(t, path, beforeParents...)
+			edit(t, path, slices.Concat(beforeRetention, beforeParents)...)
+			return nil
+		},
+		"the version before retention": func(path string) error {
+			made(t, path)
+			edit(t, path, beforeRetention...)
 			return nil
 		},
 		"the first version": func(path string) error {
 			made(t, path)
-			edit(t, path, append(slices.Clone(beforeParents), "DROP TABLE tombstones", "DROP TABLE locks",
-				"DELETE FROM schema_versions WHERE version_id > 1")...)
+			edit(t, path, slices.Concat(beforeRetention, beforeParents, []string{"DROP TABLE tombstones", "DROP TABLE locks",
+				"DELETE FROM schema_versions WHERE version_id > 1"})...)
 			return nil
 		},
 		"a name that has to be read": func(string) error { return nil },

@@ -159,35 +159,6 @@ func (s *Store) Lookup(ctx context.Context, ids []string) ([]store.Run, error) {
 	return out, nil
 }
 
-// Tombstones implements [store.Store].
-func (s *Store) Tombstones(ctx context.Context, ids []string) ([]store.Tombstone, error) {
-	if !s.w.buried.Load() {
-		return nil, nil
-	}
-	defer s.reading()()
-	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	var out []store.Tombstone
-	for chunk := range slices.Chunk(ids, lookupChunk) {
-		query, args, err := sqlx.In("SELECT id, shard, status, buried FROM tombstones WHERE id IN (?)", chunk)
-		if err != nil {
-			return nil, fmt.Errorf("sqlite: looking tombstones up: %w", err)
-		}
-		var rows []struct {
-			ID     string
-			Shard  uint32
-			Status store.Status
-			Buried int64
-		}
-		if err := s.read.SelectContext(ctx, &rows, query, args...); err != nil {
-			return nil, fmt.Errorf("sqlite: looking tombstones up: %w", err)
-		}
-		for _, r := range rows {
-			out = append(out, store.Tombstone{ID: r.ID, Shard: r.Shard, Status: r.Status, Buried: fromMilli(r.Buried)})
-		}
-	}
-	return out, nil
-}
-
 // History implements [store.Store].
 func (s *Store) History(ctx context.Context, ref int64) ([]store.Record, error) {
 	defer s.reading()()

@@ -236,8 +236,8 @@ func (s *Store) Acquire(ctx context.Context, shard uint32, owner string) (uint64
 		if err != nil {
 			return err
 		}
-		last, err = value[int64](w.conn, `SELECT coalesce(max(ref), ?1) FROM runs WHERE ref > ?1 AND ref < ?2`,
-			store.RefBase(shard), store.RefBase(shard+1))
+		last, err = value[int64](w.conn, `SELECT max((SELECT coalesce(max(ref), ?1) FROM runs WHERE ref > ?1 AND ref < ?2),
+			(SELECT removed FROM shards WHERE shard = ?3))`, store.RefBase(shard), store.RefBase(shard+1), int64(shard))
 		return err
 	})
 	if err != nil {

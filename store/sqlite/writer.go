@@ -16,7 +16,9 @@ type writer struct {
 	hasRun, hasRecord, number        *stmt
 	updateRun, runStatus, dropRecord *stmt
 	putLock, dropLock                *stmt
-	hasTombstone, hasID, bury        *stmt
+	hasTombstone, refOf, bury        *stmt
+	removal, dropHistory, dropTag    *stmt
+	dropRun, removed, forget         *stmt
 	runs, tags, records, counts      *inserter
 
 	// buried is false as long as there has never been a tombstone. It is also
@@ -115,8 +117,15 @@ func (w *writer) prepare() error {
 		{&w.updateRun, `UPDATE runs SET status = ?, waived = ?, updated = ?, ended = ?, wake = ?,
 			failed_step = ?, error = ? WHERE run = ?`},
 		{&w.hasTombstone, "SELECT 1 FROM tombstones WHERE id = ?"},
-		{&w.hasID, "SELECT 1 FROM runs WHERE id = ?1 UNION ALL SELECT 1 FROM tombstones WHERE id = ?1 LIMIT 1"},
-		{&w.bury, "INSERT OR ROLLBACK INTO tombstones (id, shard, status, buried) VALUES (?, ?, ?, ?)"},
+		{&w.refOf, "SELECT ref FROM runs WHERE id = ?"},
+		{&w.bury, `INSERT OR ROLLBACK INTO tombstones (id, shard, status, buried, until, workflow, input_hash, waived, created, ended)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&w.removal, "SELECT run, workflow, status, created, tags FROM runs WHERE ref = ?"},
+		{&w.dropHistory, "DELETE FROM history WHERE run = ?"},
+		{&w.dropTag, "DELETE FROM tags WHERE name = ? AND value = ? AND created = ? AND ref = ?"},
+		{&w.dropRun, "DELETE FROM runs WHERE run = ?"},
+		{&w.removed, "UPDATE shards SET removed = max(removed, ?2) WHERE shard = ?1"},
+		{&w.forget, "DELETE FROM tombstones WHERE id = ? AND shard = ?"},
 		{&w.dropRecord, "DELETE FROM history WHERE run = ? AND seq >= ? AND seq < ?"},
 		{&w.putLock, "INSERT INTO locks (shard, name, data) VALUES (?, ?, ?) ON CONFLICT (shard, name) DO UPDATE SET data = excluded.data"},
 		{&w.dropLock, "DELETE FROM locks WHERE shard = ? AND name = ?"},

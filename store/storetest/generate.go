@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -26,13 +27,16 @@ type generator struct {
 	seqs   map[int64]uint64 // highest number of a record by run
 	ids    int              // ids made
 	tombs  int              // ids of tombstones made
+	idOf   map[int64]string // ids of runs made
+	ended  map[int64]bool   // runs that have ended, as far as is known
+	gone   map[int64]bool   // runs that are or were removed
 	faulty bool             // also makes parts that must fail
 	ms     int              // of the latest time used
 }
 
 func newGenerator(c chooser, shards uint32, faulty bool) *generator {
 	return &generator{choose: c, shards: shards, epochs: map[uint32]uint64{}, next: map[uint32]int64{},
-		seqs: map[int64]uint64{}, faulty: faulty}
+		seqs: map[int64]uint64{}, idOf: map[int64]string{}, ended: map[int64]bool{}, gone: map[int64]bool{}, faulty: faulty}
 }
 
 // commit makes the parts of one commit, of distinct shards unless faulty.
@@ -62,6 +66,7 @@ func (g *generator) part(shard uint32) store.Part {
 		g.runs = append(g.runs, r.Ref)
 		p.Append = append(p.Append, g.record(r.Ref))
 	}
+	g.remove(&p)
 	for range g.choose(4) {
 		if ref, ok := g.known(shard); ok {
 			p.Append = append(p.Append, g.record(ref))
@@ -85,6 +90,31 @@ func (g *generator) part(shard uint32) store.Part {
 	return p
 }
 
+// remove has a part remove an ended run, and bury it as a rule, or forget a
+// tombstone.
+func (g *generator) remove(p *store.Part) {
+	if ref, ok := g.known(p.Shard); ok && g.choose.sometimes(3) {
+		ended := g.ended[ref]
+		if !slices.ContainsFunc(p.Create, func(r store.Run) bool { return r.Ref == ref }) && (ended || g.faulty && g.choose.sometimes(4)) {
+			p.Remove = append(p.Remove, ref)
+			g.gone[ref] = true
+			if ended && g.choose(4) != 0 {
+				p.Bury = append(p.Bury, store.Tombstone{
+					ID: g.idOf[ref], Shard: p.Shard, Status: store.StatusSucceeded, Buried: at(g.ms), Until: at(g.ms + g.choose(5)),
+					Workflow: flow, Version: pick(g.choose, flowV1, flowV2), InputHash: [16]byte{byte(g.choose(256))},
+					Waived: g.choose(2) == 0, Created: at(g.choose(5)), Ended: at(g.ms),
+				})
+			}
+			if g.faulty && len(p.Bury) > 0 && g.choose.sometimes(10) {
+				p.Bury[len(p.Bury)-1].Version = "unheard of"
+			}
+		}
+	}
+	if g.tombs > 0 && g.choose.sometimes(6) {
+		p.Forget = append(p.Forget, generatedTombstones[g.choose(g.tombs)])
+	}
+}
+
 // generatedTombstones are the ids that a generator's tombstones may have.
 var generatedTombstones = func() (ids []string) {
 	for i := range 200 {
@@ -96,6 +126,9 @@ var generatedTombstones = func() (ids []string) {
 func (g *generator) tombstone(shard uint32) store.Tombstone {
 	t := store.Tombstone{
 		Shard: shard, Status: pick(g.choose, store.StatusAborted, store.StatusAborted, store.StatusCommitted), Buried: at(g.ms),
+	}
+	if g.choose(2) == 0 {
+		t.Until = at(g.ms + g.choose(5))
 	}
 	t.ID = generatedTombstones[g.tombs%len(generatedTombstones)]
 	g.tombs++
@@ -112,7 +145,7 @@ func (g *generator) tombstone(shard uint32) store.Tombstone {
 func (g *generator) known(shard uint32) (int64, bool) {
 	var of []int64
 	for _, ref := range g.runs {
-		if uint32(ref>>40) == shard {
+		if uint32(ref>>40) == shard && !g.gone[ref] {
 			of = append(of, ref)
 		}
 	}
@@ -152,6 +185,7 @@ func (g *generator) run(shard uint32) store.Run {
 	}
 	if r.Status.Final() {
 		r.Ended = r.Updated
+		g.ended[r.Ref] = true
 	}
 	if g.faulty && g.choose.sometimes(20) {
 		r.ID = fmt.Sprintf("a%d", 1+g.choose(g.ids))
@@ -162,6 +196,7 @@ func (g *generator) run(shard uint32) store.Run {
 	if g.faulty && g.choose.sometimes(20) {
 		r.Version = "unheard of"
 	}
+	g.idOf[r.Ref] = r.ID
 	return r
 }
 
@@ -187,7 +222,7 @@ func (g *generator) update(ref int64) store.Update {
 		Ref: ref, Status: store.Status(1 + g.choose(int(store.StatusAborted))), Waived: g.choose(4) == 0,
 		Updated: at(g.ms), FailedStep: pick(g.choose, "", "pay", "ship"), Error: pick(g.choose, "", "E: no"),
 	}
-	if u.Status.Final() {
+	if g.ended[ref] = u.Status.Final(); g.ended[ref] {
 		u.Ended = at(g.ms)
 	}
 	if g.choose(3) == 0 {

@@ -26,7 +26,8 @@ type Model struct {
 	ids       map[string]int64
 	history   map[int64]map[uint64]store.Record
 	tombs     map[string]store.Tombstone
-	workflows []modelWorkflow // in order of registration
+	removed   map[uint32]int64 // highest number of a run that was removed, by shard
+	workflows []modelWorkflow  // in order of registration
 	notes     map[string][]byte
 	locks     map[uint32]map[string][]byte // by shard
 }
@@ -42,7 +43,8 @@ var _ store.Store = (*Model)(nil)
 func NewModel(shards uint32) *Model {
 	return &Model{shards: shards, epochs: map[uint32]uint64{}, owners: map[uint32]string{}, runs: map[int64]store.Run{},
 		ids: map[string]int64{}, history: map[int64]map[uint64]store.Record{}, notes: map[string][]byte{}, tombs: map[string]store.Tombstone{},
-		locks: map[uint32]map[string][]byte{}}
+		removed: map[uint32]int64{},
+		locks:   map[uint32]map[string][]byte{}}
 }
 
 // SetNote implements [store.Store].
@@ -89,7 +91,7 @@ func (m *Model) Acquire(_ context.Context, shard uint32, owner string) (uint64, 
 	}
 	m.epochs[shard] = max(m.epochs[shard]+1, uint64(time.Now().Unix()))
 	m.owners[shard] = owner
-	last := store.RefBase(shard)
+	last := max(store.RefBase(shard), m.removed[shard])
 	for ref := range m.runs {
 		if uint32(ref>>40) == shard {
 			last = max(last, ref)
@@ -134,6 +136,16 @@ func (m *Model) refuse(p store.Part) error {
 			return store.ErrNotFound
 		}
 	}
+	for _, b := range p.Bury {
+		if b.Workflow != "" && m.workflow(b.Workflow, b.Version) == nil {
+			return store.ErrNotFound
+		}
+	}
+	for _, ref := range p.Remove {
+		if r, ok := m.runs[ref]; ok && r.Shard == p.Shard && !r.Status.Final() {
+			return store.ErrUnended
+		}
+	}
 	for _, r := range p.Create {
 		_, haveID := m.ids[r.ID]
 		_, haveRef := m.runs[r.Ref]
@@ -144,7 +156,10 @@ func (m *Model) refuse(p store.Part) error {
 		ids[r.ID], refs[r.Ref] = true, true
 	}
 	for _, b := range p.Bury {
-		_, haveID := m.ids[b.ID]
+		ref, haveID := m.ids[b.ID]
+		if haveID && m.runs[ref].Shard == p.Shard && slices.Contains(p.Remove, ref) {
+			haveID = false
+		}
 		_, buried := m.tombs[b.ID]
 		if haveID || buried || ids[b.ID] {
 			return store.ErrDuplicate
@@ -206,8 +221,21 @@ func (m *Model) apply(p store.Part) {
 			m.locks[p.Shard][l.Name] = slices.Clone(l.Data)
 		}
 	}
+	for _, ref := range p.Remove {
+		if r, ok := m.runs[ref]; ok && r.Shard == p.Shard {
+			delete(m.runs, ref)
+			delete(m.ids, r.ID)
+			delete(m.history, ref)
+			m.removed[p.Shard] = max(m.removed[p.Shard], ref)
+		}
+	}
 	for _, b := range p.Bury {
 		m.tombs[b.ID] = b
+	}
+	for _, id := range p.Forget {
+		if m.tombs[id].Shard == p.Shard {
+			delete(m.tombs, id)
+		}
 	}
 }
 
@@ -315,6 +343,59 @@ func (m *Model) Due(_ context.Context, shard uint32, t time.Time, limit int) ([]
 	var out []int64
 	for _, r := range runs[:min(max(limit, 0), len(runs))] {
 		out = append(out, r.Ref)
+	}
+	return out, nil
+}
+
+// Runs implements [store.Store].
+func (m *Model) Runs(_ context.Context, shard uint32, after int64, limit int) ([]store.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	runs := m.sorted(func(r store.Run) bool { return r.Shard == shard && r.Ref > after })
+	return runs[:min(max(limit, 0), len(runs))], nil
+}
+
+// Ended implements [store.Store].
+func (m *Model) Ended(_ context.Context, shard uint32, before time.Time, after store.EndedPlace, limit int) ([]store.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	runs := m.sorted(func(r store.Run) bool {
+		return r.Shard == shard && !r.Ended.IsZero() && r.Ended.Before(before) &&
+			cmp.Or(r.Ended.Compare(after.Ended), cmp.Compare(r.Ref, after.Ref)) > 0
+	})
+	slices.SortStableFunc(runs, func(a, b store.Run) int { return a.Ended.Compare(b.Ended) })
+	return runs[:min(max(limit, 0), len(runs))], nil
+}
+
+// Expired implements [store.Store].
+func (m *Model) Expired(_ context.Context, shard uint32, t time.Time, limit int) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var expired []store.Tombstone
+	for _, b := range m.tombs {
+		if b.Shard == shard && !b.Until.IsZero() && !b.Until.After(t) {
+			expired = append(expired, b)
+		}
+	}
+	slices.SortFunc(expired, func(a, b store.Tombstone) int {
+		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.ID, b.ID))
+	})
+	var ids []string
+	for _, b := range expired[:min(max(limit, 0), len(expired))] {
+		ids = append(ids, b.ID)
+	}
+	return ids, nil
+}
+
+// Buried implements [store.Store].
+func (m *Model) Buried(_ context.Context, after string, limit int) ([]store.Tombstone, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.Tombstone
+	for _, id := range slices.Sorted(maps.Keys(m.tombs)) {
+		if id > after && len(out) < limit {
+			out = append(out, m.tombs[id])
+		}
 	}
 	return out, nil
 }

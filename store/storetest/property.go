@@ -51,7 +51,7 @@ func (p *pair) check(what string, err error) {
 
 // same compares two answers and the kinds of two errors.
 func (p *pair) same(what string, got any, gotErr error, want any, wantErr error) {
-	for _, kind := range []error{store.ErrNotFound, store.ErrStaleEpoch, store.ErrDuplicate} {
+	for _, kind := range []error{store.ErrNotFound, store.ErrStaleEpoch, store.ErrDuplicate, store.ErrUnended} {
 		if errors.Is(gotErr, kind) != errors.Is(wantErr, kind) {
 			p.Fatalf("%s: error is %v, want %v", what, gotErr, wantErr)
 		}
@@ -156,6 +156,16 @@ func (p *pair) compareAll() {
 		due, err := p.real.Due(p.ctx, shard, t, limit)
 		wantDue, wantErr := p.model.Due(p.ctx, shard, t, limit)
 		p.same("due runs", due, err, wantDue, wantErr)
+		some, err := p.real.Runs(p.ctx, shard, after, limit)
+		wantSome, wantErr := p.model.Runs(p.ctx, shard, after, limit)
+		p.same("runs of a shard", some, err, wantSome, wantErr)
+		place := store.EndedPlace{Ended: at(p.gen.choose(p.gen.ms + 5)), Ref: after}
+		ended, err := p.real.Ended(p.ctx, shard, t, place, limit)
+		wantEnded, wantErr := p.model.Ended(p.ctx, shard, t, place, limit)
+		p.same("ended runs", ended, err, wantEnded, wantErr)
+		expired, err := p.real.Expired(p.ctx, shard, t, limit)
+		wantExpired, wantErr := p.model.Expired(p.ctx, shard, t, limit)
+		p.same("expired tombstones", expired, err, wantExpired, wantErr)
 		from := pick(p.gen.choose, "", "a", "a/b")
 		locks, err := p.real.Locks(p.ctx, shard, from, limit)
 		wantLocks, wantErr := p.model.Locks(p.ctx, shard, from, limit)

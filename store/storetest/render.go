@@ -38,7 +38,9 @@ func render(v any) string {
 	case []store.Tombstone:
 		v = slices.SortedFunc(slices.Values(v), func(a, b store.Tombstone) int { return strings.Compare(a.ID, b.ID) })
 		return lines(v, func(t store.Tombstone) string {
-			return fmt.Sprintf("tombstone %q shard=%d status=%d buried=%s", t.ID, t.Shard, t.Status, stamp(t.Buried))
+			return fmt.Sprintf("tombstone %q shard=%d status=%d buried=%s until=%s of %s@%s hash=%x waived=%v created=%s ended=%s",
+				t.ID, t.Shard, t.Status, stamp(t.Buried), stamp(t.Until), t.Workflow, t.Version, t.InputHash, t.Waived,
+				stamp(t.Created), stamp(t.Ended))
 		})
 	case store.Counts:
 		return renderCounts(v)
@@ -153,11 +155,15 @@ func dump(ctx context.Context, s store.Store) (string, error) {
 	add(s.Load(ctx, refs))
 	add(s.Counts(ctx))
 	add(s.Tombstones(ctx, generatedTombstones))
+	add(s.Buried(ctx, "", 1<<20))
 	add(s.Workflows(ctx))
 	for shard := range s.Shards() {
 		add(s.Due(ctx, shard, at(1<<30), 1<<20))
 		add(s.Unfinished(ctx, shard, 0, at(1<<30), 1<<20))
 		add(s.Locks(ctx, shard, "", 1<<20))
+		add(s.Runs(ctx, shard, 0, 1<<20))
+		add(s.Ended(ctx, shard, at(1<<30), store.EndedPlace{}, 1<<20))
+		add(s.Expired(ctx, shard, at(1<<30), 1<<20))
 		add(s.Unended(ctx, shard))
 	}
 	if len(errs) > 0 {

@@ -46,6 +46,7 @@ func Run(t *testing.T, h Harness) {
 		{"commit", commitTests},
 		{"recovery", recoveryTests},
 		{"tombstones", tombstoneTests},
+		{"removal", removalTests},
 		{"list", listTests},
 		{"workflow", workflowTests},
 	} {
