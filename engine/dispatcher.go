@@ -81,7 +81,7 @@ type dispatcher struct {
 	peers   map[string]*peer // by worker incarnation
 	marks   map[string]*watermark
 	dirty   []*peer  // with something to publish
-	evict   []string // queues of workers that are told to leave
+	notices []parcel // for workers that are sent no tasks
 	kick    chan struct{}
 	// limbo holds tasks of runs that were recovered, until a worker lists them,
 	// all who may have them have reported, or the grace is over.
@@ -255,7 +255,7 @@ func (d *dispatcher) flush() {
 }
 
 func (d *dispatcher) wakeSender() {
-	if len(d.dirty)+len(d.evict) == 0 {
+	if len(d.dirty)+len(d.notices) == 0 {
 		return
 	}
 	select {

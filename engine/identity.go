@@ -39,7 +39,7 @@ func (d *dispatcher) refuses(p *peer, hb *protocol.Heartbeat) bool {
 	d.eng.log.Error("two workers have the same identity: the second is told to leave",
 		"worker", p.id, "service", p.service, "kept", i.former, "refused", p.queue)
 	i.banned = p.queue
-	d.evict = append(d.evict, p.queue)
+	d.notices = append(d.notices, parcel{queue: p.queue, version: p.version, drain: true})
 	for _, s := range p.out {
 		if s.queue == p.queue { // the refused one may have it
 			s.unsure = true

@@ -42,7 +42,7 @@ func TestSecondWorkerOfOneIdentityIsToldToLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	hb := protocol.Heartbeat{
-		Version: protocol.Version, Worker: mustWorker(t, e, "a"), Name: "a", Queue: <-queue, Service: "shop",
+		Worker: mustWorker(t, e, "a"), Name: "a", Queue: <-queue, Service: "shop",
 		TaskTypes: []string{"none"}, Capacity: 1, Credit: 1, Weight: 100, IntervalMS: 50, Sequence: 1000,
 	}
 	beat := time.NewTicker(20 * time.Millisecond)

@@ -253,7 +253,7 @@ func (e *Engine) announceLoop(ctx context.Context) {
 // announce publishes an announcement; what it says of shards and watermarks is
 // filled in. A failure is made good by the next one.
 func (e *Engine) announce(ctx context.Context, a protocol.Announcement) {
-	a.Version, a.Orchestrator = protocol.Version, e.id
+	a.Orchestrator = e.id
 	a.Shards = make(map[uint32]uint64, len(e.shards))
 	for _, s := range e.shards {
 		a.Shards[s.id] = s.epoch

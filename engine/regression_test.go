@@ -93,7 +93,7 @@ func (p *puppet) answer(task protocol.Task, o protocol.Outcome, payload string) 
 		TaskID: task.TaskID, RunID: task.RunID, StepName: task.StepName, Shard: task.Shard, Worker: p.hb.Worker,
 		Seq: p.seq, Outcome: o, Payload: []byte(payload),
 	}
-	if err := p.conn.Publish(context.Background(), protocol.EncodeResult(protocol.ResultsExchange(""), &r)); err != nil {
+	if err := p.conn.Publish(context.Background(), protocol.EncodeResult(protocol.Version, protocol.ResultsExchange(""), &r)); err != nil {
 		p.t.Error(err)
 	}
 }

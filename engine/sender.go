@@ -17,13 +17,15 @@ const (
 
 // parcel is what goes to one worker in one go.
 type parcel struct {
-	peer    *peer
+	peer    *peer // nil: one that is sent no tasks
 	queue   string
+	version int // of the protocol, to write in
 	batches bool
 	tasks   []*sent
 	bodies  []*protocol.Task // of the tasks, as they are now
 	cancels []protocol.TaskID
 	drain   bool
+	refused string // why it gets no tasks
 	durable uint64
 }
 
@@ -43,7 +45,7 @@ func (e *Engine) sendLoop(ctx context.Context) {
 			msgs = e.pack(msgs[:0], &parcels[i])
 			if err := e.conn.Publish(ctx, msgs...); err != nil {
 				if !errors.Is(err, broker.ErrUnavailable) && ctx.Err() == nil {
-					e.log.Warn("tasks not published", "worker", parcels[i].peer.id, "error", err)
+					e.log.Warn("tasks not published", "queue", parcels[i].queue, "error", err)
 				}
 				e.dispatcher.unsent(&parcels[i])
 			}
@@ -63,7 +65,7 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 		if p.unreachable {
 			continue // its tasks move when it is heard of again, or forgotten
 		}
-		pc := parcel{peer: p, queue: p.queue, batches: p.batches, cancels: p.cancels, drain: p.drain}
+		pc := parcel{peer: p, queue: p.queue, version: p.version, batches: p.batches, cancels: p.cancels, drain: p.drain}
 		if m := d.marks[p.id]; m != nil {
 			pc.durable = m.low
 		}
@@ -84,10 +86,8 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 		buf = append(buf, pc)
 	}
 	d.dirty = d.dirty[:0]
-	for _, queue := range d.evict {
-		buf = append(buf, parcel{peer: &peer{id: queue}, queue: queue, drain: true})
-	}
-	d.evict = nil
+	buf = append(buf, d.notices...)
+	d.notices = nil
 	return buf
 }
 
@@ -97,6 +97,10 @@ func (d *dispatcher) unsent(pc *parcel) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := pc.peer
+	if p == nil {
+		d.notices = append(d.notices, *pc)
+		return
+	}
 	for _, s := range pc.tasks {
 		s.unsure = true
 	}
@@ -108,9 +112,9 @@ func (d *dispatcher) unsent(pc *parcel) {
 
 // pack encodes a parcel.
 func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
-	if len(pc.cancels) > 0 || pc.drain {
-		msgs = append(msgs, protocol.EncodeControl(pc.queue, &protocol.Control{
-			Version: protocol.Version, Orchestrator: e.id, Cancel: pc.cancels, Drain: pc.drain, Durable: pc.durable,
+	if len(pc.cancels) > 0 || pc.drain || pc.refused != "" {
+		msgs = append(msgs, protocol.EncodeControl(pc.version, pc.queue, &protocol.Control{
+			Orchestrator: e.id, Cancel: pc.cancels, Drain: pc.drain, Durable: pc.durable, Refused: pc.refused,
 		}))
 	}
 	if n := len(pc.tasks); n > 0 {
@@ -119,7 +123,7 @@ func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
 	}
 	if !pc.batches {
 		for _, task := range pc.bodies {
-			m := protocol.EncodeTask(pc.queue, task)
+			m := protocol.EncodeTask(pc.version, pc.queue, task)
 			protocol.SetDurable(&m, pc.durable)
 			msgs = append(msgs, m)
 		}
@@ -129,14 +133,14 @@ func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
 	size := 0
 	for _, task := range pc.bodies {
 		if len(batch) == maxBatchTasks || size > 0 && size+task.Size() > maxBatchBytes {
-			msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
+			msgs = append(msgs, protocol.EncodeTasks(pc.version, pc.queue, e.id, pc.durable, batch))
 			batch, size = batch[:0], 0
 		}
 		batch = append(batch, task)
 		size += task.Size()
 	}
 	if len(batch) > 0 {
-		msgs = append(msgs, protocol.EncodeTasks(pc.queue, e.id, pc.durable, batch))
+		msgs = append(msgs, protocol.EncodeTasks(pc.version, pc.queue, e.id, pc.durable, batch))
 	}
 	return msgs
 }

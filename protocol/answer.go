@@ -5,7 +5,7 @@ import "github.com/ringmaster-dev/ringmaster/broker"
 // EncodeAnswer lays out an answer for the queue that its question named.
 // Message is cut to its limit.
 func EncodeAnswer(queue string, a *Answer) broker.Message {
-	h := versionHeader()
+	h := versionHeader(openVersion)
 	h[HeaderRun] = a.RunID
 	if a.Code == "" {
 		h[HeaderDecision] = a.Decision.String()
@@ -20,7 +20,7 @@ func EncodeAnswer(queue string, a *Answer) broker.Message {
 
 // DecodeAnswer returns the answer of a message. Errors wrap [ErrMalformed].
 func DecodeAnswer(m *broker.Message) (Answer, error) {
-	if err := checkKind(m, KindDecision); err != nil {
+	if err := checkOpenKind(m, KindDecision); err != nil {
 		return Answer{}, err
 	}
 	f := fields{h: m.Headers}

@@ -91,8 +91,8 @@ type hints [4]int
 // EncodeTasks lays out many tasks for one worker as one message. All are of
 // the given owner, whatever their Owner says; durable is the watermark of the
 // worker's results. There may be up to [MaxBatchEntries], and [MaxBatchBytes]
-// in total.
-func EncodeTasks(queue, owner string, durable uint64, ts []*Task) broker.Message {
+// in total. v is the version to write in, which the worker speaks.
+func EncodeTasks(v int, queue, owner string, durable uint64, ts []*Task) broker.Message {
 	var tab table
 	var h hints
 	size := 0
@@ -103,19 +103,20 @@ func EncodeTasks(queue, owner string, durable uint64, ts []*Task) broker.Message
 		h[2] = tab.add(t.Service, h[2])
 		h[3] = tab.add(t.Type, h[3])
 	}
-	b := appendHead(make([]byte, 0, headSize(owner, &tab)+size), batchTasks, durable, owner, &tab, len(ts))
+	b := appendHead(make([]byte, 0, headSize(owner, &tab)+size), v, batchTasks, durable, owner, &tab, len(ts))
 	for _, t := range ts {
 		b = appendEntry(b, func(b []byte) []byte { return appendTask(b, t, &tab, &h) })
 	}
-	m := batchMessage(KindTask, owner, len(ts), b)
+	m := batchMessage(v, KindTask, owner, len(ts), b)
 	m.Key = queue
 	return m
 }
 
 // EncodeResults lays out many results as one message. All must be of one
 // worker and for one owner, whose all their shards are: the key is the first's
-// shard. There may be up to [MaxBatchEntries], and [MaxBatchBytes] in total.
-func EncodeResults(exchange string, rs []*Result) broker.Message {
+// shard. There may be up to [MaxBatchEntries], and [MaxBatchBytes] in total. v is the version to write
+// in, which the owner speaks.
+func EncodeResults(v int, exchange string, rs []*Result) broker.Message {
 	var tab table
 	var h hints
 	var worker, owner string
@@ -129,31 +130,31 @@ func EncodeResults(exchange string, rs []*Result) broker.Message {
 		h[0] = tab.add(r.StepName, h[0])
 		h[1] = tab.add(cleanCode(r.Code), h[1])
 	}
-	b := appendHead(make([]byte, 0, headSize(worker, &tab)+size), batchResults, 0, worker, &tab, len(rs))
+	b := appendHead(make([]byte, 0, headSize(worker, &tab)+size), v, batchResults, 0, worker, &tab, len(rs))
 	for _, r := range rs {
 		b = appendEntry(b, func(b []byte) []byte { return appendResult(b, r, &tab, &h) })
 	}
-	m := batchMessage(KindResult, worker, len(rs), b)
+	m := batchMessage(v, KindResult, worker, len(rs), b)
 	m.Exchange, m.Key = exchange, ShardKey(shard)
 	putText(m.Headers, HeaderOwner, owner)
 	return m
 }
 
-func batchMessage(k Kind, sender string, count int, body []byte) broker.Message {
+func batchMessage(v int, k Kind, sender string, count int, body []byte) broker.Message {
 	return broker.Message{
 		Mandatory:   true,
 		Type:        string(k),
 		ContentType: ContentTypeBatch,
 		AppID:       cut(sender, MaxNameBytes),
-		Headers:     map[string]any{HeaderVersion: int64(Version), HeaderCount: int64(count)},
+		Headers:     map[string]any{HeaderVersion: int64(v), HeaderCount: int64(count)},
 		Body:        body,
 	}
 }
 
 func headSize(sender string, tab *table) int { return 32 + len(sender) + tab.size }
 
-func appendHead(b []byte, kind byte, durable uint64, sender string, tab *table, count int) []byte {
-	b = append(b, Version, kind)
+func appendHead(b []byte, v int, kind byte, durable uint64, sender string, tab *table, count int) []byte {
+	b = append(b, byte(v), kind)
 	b = binary.AppendUvarint(b, durable)
 	b = appendString(b, sender)
 	b = binary.AppendUvarint(b, uint64(tab.n))

@@ -32,14 +32,14 @@ func manyResults(n int) []*Result {
 func TestBatchesCostFewAllocations(t *testing.T) {
 	const n = 100
 	ts, rs := manyTasks(n), manyResults(n)
-	tm, rm := EncodeTasks("q", "orch-a", 9, ts), EncodeResults("x", rs)
+	tm, rm := EncodeTasks(Version, "q", "orch-a", 9, ts), EncodeResults(Version, "x", rs)
 	for _, c := range []struct {
 		what string
 		max  float64
 		f    func()
 	}{
-		{"encode tasks", 5, func() { EncodeTasks("q", "orch-a", 9, ts) }},
-		{"encode results", 5, func() { EncodeResults("x", rs) }},
+		{"encode tasks", 5, func() { EncodeTasks(Version, "q", "orch-a", 9, ts) }},
+		{"encode results", 5, func() { EncodeResults(Version, "x", rs) }},
 		{"decode tasks", 2*n + 10, func() { _, _, _, _ = DecodeTasks(&tm) }},
 		{"decode results", 2*n + 10, func() { _, _, _ = DecodeResults(&rm) }},
 	} {
@@ -56,12 +56,12 @@ func BenchmarkEncodeTask(b *testing.B) {
 	t := manyTasks(1)[0]
 	b.ReportAllocs()
 	for b.Loop() {
-		EncodeTask("q", t)
+		EncodeTask(Version, "q", t)
 	}
 }
 
 func BenchmarkDecodeTask(b *testing.B) {
-	m := EncodeTask("q", manyTasks(1)[0])
+	m := EncodeTask(Version, "q", manyTasks(1)[0])
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _, _, _ = DecodeTasks(&m)
@@ -72,12 +72,12 @@ func BenchmarkEncodeTasks100(b *testing.B) {
 	ts := manyTasks(100)
 	b.ReportAllocs()
 	for b.Loop() {
-		EncodeTasks("q", "orch-a", 9, ts)
+		EncodeTasks(Version, "q", "orch-a", 9, ts)
 	}
 }
 
 func BenchmarkDecodeTasks100(b *testing.B) {
-	m := EncodeTasks("q", "orch-a", 9, manyTasks(100))
+	m := EncodeTasks(Version, "q", "orch-a", 9, manyTasks(100))
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _, _, _ = DecodeTasks(&m)
@@ -88,12 +88,12 @@ func BenchmarkEncodeResults100(b *testing.B) {
 	rs := manyResults(100)
 	b.ReportAllocs()
 	for b.Loop() {
-		EncodeResults("x", rs)
+		EncodeResults(Version, "x", rs)
 	}
 }
 
 func BenchmarkDecodeResults100(b *testing.B) {
-	m := EncodeResults("x", manyResults(100))
+	m := EncodeResults(Version, "x", manyResults(100))
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _, _ = DecodeResults(&m)

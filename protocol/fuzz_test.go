@@ -19,10 +19,10 @@ func malformedOnly(t *testing.T, err error) bool {
 // What is decoded must encode to what decodes to the same.
 func FuzzDecodeTasksBatch(f *testing.F) {
 	x := sampleTask()
-	f.Add(EncodeTasks("q", "o", 1, []*Task{&x}).Body)
-	f.Add(EncodeTasks("q", "o", 1, manyTasks(3)).Body)
+	f.Add(EncodeTasks(Version, "q", "o", 1, []*Task{&x}).Body)
+	f.Add(EncodeTasks(Version, "q", "o", 1, manyTasks(3)).Body)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		m := broker.Message{Type: string(KindTask), ContentType: ContentTypeBatch, Headers: versionHeader(), Body: body}
+		m := broker.Message{Type: string(KindTask), ContentType: ContentTypeBatch, Headers: versionHeader(Version), Body: body}
 		before := bytes.Clone(body)
 		ts, durable, bad, err := DecodeTasks(&m)
 		if !bytes.Equal(before, body) {
@@ -34,7 +34,7 @@ func FuzzDecodeTasksBatch(f *testing.F) {
 		if malformedOnly(t, err) || len(ts) == 0 {
 			return
 		}
-		again := EncodeTasks("q", ts[0].Owner, durable, pointers(ts))
+		again := EncodeTasks(Version, "q", ts[0].Owner, durable, pointers(ts))
 		got, d, bad, err := DecodeTasks(&again)
 		if err != nil || len(bad) > 0 || d != durable || !reflect.DeepEqual(got, ts) {
 			t.Fatalf("%v %v\n got %+v\nwant %+v", err, bad, got, ts)
@@ -44,10 +44,10 @@ func FuzzDecodeTasksBatch(f *testing.F) {
 
 func FuzzDecodeResultsBatch(f *testing.F) {
 	x := sampleResult()
-	f.Add(EncodeResults("x", []*Result{&x}).Body)
-	f.Add(EncodeResults("x", manyResults(3)).Body)
+	f.Add(EncodeResults(Version, "x", []*Result{&x}).Body)
+	f.Add(EncodeResults(Version, "x", manyResults(3)).Body)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		m := broker.Message{Type: string(KindResult), ContentType: ContentTypeBatch, Headers: versionHeader(), Body: body}
+		m := broker.Message{Type: string(KindResult), ContentType: ContentTypeBatch, Headers: versionHeader(Version), Body: body}
 		rs, bad, err := DecodeResults(&m)
 		for i := range bad {
 			malformedOnly(t, bad[i].Err)
@@ -55,7 +55,7 @@ func FuzzDecodeResultsBatch(f *testing.F) {
 		if malformedOnly(t, err) || len(rs) == 0 {
 			return
 		}
-		again := EncodeResults("x", pointers(rs))
+		again := EncodeResults(Version, "x", pointers(rs))
 		got, bad, err := DecodeResults(&again)
 		if err != nil || len(bad) > 0 || !reflect.DeepEqual(got, rs) {
 			t.Fatalf("%v %v\n got %+v\nwant %+v", err, bad, got, rs)
@@ -76,7 +76,7 @@ func FuzzDecodeTaskSingle(f *testing.F) {
 		if malformedOnly(t, err) {
 			return
 		}
-		again := EncodeTasks("q", ts[0].Owner, durable, pointers(ts))
+		again := EncodeTasks(Version, "q", ts[0].Owner, durable, pointers(ts))
 		got, d, bad, err := DecodeTasks(&again)
 		if err != nil || len(bad) > 0 || d != durable || !reflect.DeepEqual(got, ts) {
 			t.Fatalf("%v %v\n got %+v\nwant %+v", err, bad, got, ts)
@@ -97,7 +97,7 @@ func FuzzDecodeResultSingle(f *testing.F) {
 		if malformedOnly(t, err) {
 			return
 		}
-		again := EncodeResults("x", pointers(rs))
+		again := EncodeResults(Version, "x", pointers(rs))
 		got, bad, err := DecodeResults(&again)
 		if err != nil || len(bad) > 0 || !reflect.DeepEqual(got, rs) {
 			t.Fatalf("%v %v\n got %+v\nwant %+v", err, bad, got, rs)
@@ -109,10 +109,10 @@ func FuzzDecodeJSON(f *testing.F) {
 	hb := sampleHeartbeat()
 	f.Add(EncodeHeartbeat("x", &hb).Body)
 	f.Add(EncodeAnnouncement("x", &Announcement{Orchestrator: "o", Shards: map[uint32]uint64{1: 2}}).Body)
-	f.Add(EncodeControl("q", &Control{Orchestrator: "o", Cancel: []TaskID{{Phase: 1, Generation: 1, Attempt: 1}}}).Body)
+	f.Add(EncodeControl(Version, "q", &Control{Orchestrator: "o", Cancel: []TaskID{{Phase: 1, Generation: 1, Attempt: 1}}}).Body)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		msg := func(k Kind) *broker.Message {
-			return &broker.Message{Type: string(k), Headers: versionHeader(), Body: body}
+			return &broker.Message{Type: string(k), Headers: versionHeader(Version), Body: body}
 		}
 		if h, err := DecodeHeartbeat(msg(KindHeartbeat)); !malformedOnly(t, err) {
 			m := EncodeHeartbeat("x", &h)
@@ -127,7 +127,7 @@ func FuzzDecodeJSON(f *testing.F) {
 			}
 		}
 		if c, err := DecodeControl(msg(KindControl)); !malformedOnly(t, err) {
-			m := EncodeControl("q", &c)
+			m := EncodeControl(Version, "q", &c)
 			if _, err := DecodeControl(&m); err != nil {
 				t.Fatal(err)
 			}

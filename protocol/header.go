@@ -164,23 +164,25 @@ func integer(v any) (int64, bool) {
 }
 
 // checkKind makes sure that m is of the kind and of a version that this side
-// accepts. All decoders begin with it.
+// reads. Decoders begin with it.
 func checkKind(m *broker.Message, k Kind) error {
-	if m.Type != string(k) {
-		return fmt.Errorf("%w: property type is %.40q, want %q", ErrMalformed, m.Type, k)
+	if err := isKind(m, k); err != nil {
+		return err
 	}
-	f := fields{h: m.Headers}
-	v := f.int(HeaderVersion, 0, maxNumber)
-	if f.err != nil {
-		return f.err
-	}
-	return checkVersion(v)
+	return CheckVersion(m)
 }
 
-func checkVersion(v int64) error {
-	if v < MinVersion || v > Version {
-		return fmt.Errorf("%w: %w: the message has version %d, this side speaks version %d and accepts %d to %d",
-			ErrMalformed, ErrVersion, v, Version, MinVersion, Version)
+// checkOpenKind is checkKind for kinds of which all older versions are read.
+func checkOpenKind(m *broker.Message, k Kind) error {
+	if err := isKind(m, k); err != nil {
+		return err
+	}
+	return checkVersion(m, openVersion)
+}
+
+func isKind(m *broker.Message, k Kind) error {
+	if m.Type != string(k) {
+		return fmt.Errorf("%w: property type is %.40q, want %q", ErrMalformed, m.Type, k)
 	}
 	return nil
 }

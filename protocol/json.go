@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,36 +9,57 @@ import (
 	"github.com/ringmaster-dev/ringmaster/broker"
 )
 
-// EncodeHeartbeat lays out a heartbeat for the heartbeats exchange, under this
-// code's Version whatever h.Version says.
+// EncodeHeartbeat lays out a heartbeat for the heartbeats exchange. It is for all
+// orchestrators, and so written in the oldest version that this code speaks; it
+// says which it speaks, whatever h says of that.
 func EncodeHeartbeat(exchange string, h *Heartbeat) broker.Message {
+	return encodeHeartbeat(Spoken(), exchange, h)
+}
+
+func encodeHeartbeat(spoken Versions, exchange string, h *Heartbeat) broker.Message {
 	v := *h
-	v.Version = Version
+	v.Version, v.MaxVersion = spoken.written()
 	return broker.Message{
 		Exchange: exchange, Type: string(KindHeartbeat), ContentType: ContentTypeJSON,
-		AppID: cut(v.Worker, MaxNameBytes), Headers: versionHeader(), Body: mustJSON(&v),
+		AppID: cut(v.Worker, MaxNameBytes), Headers: versionHeader(v.Version), Body: mustJSON(&v),
 	}
 }
 
-// EncodeAnnouncement lays out an announcement for the announcements exchange,
-// under this code's Version whatever a.Version says.
+// EncodeAnnouncement lays out an announcement for the announcements exchange, as
+// [EncodeHeartbeat] does a heartbeat.
 func EncodeAnnouncement(exchange string, a *Announcement) broker.Message {
+	return encodeAnnouncement(Spoken(), exchange, a)
+}
+
+func encodeAnnouncement(spoken Versions, exchange string, a *Announcement) broker.Message {
 	v := *a
-	v.Version = Version
+	v.Version, v.MaxVersion = spoken.written()
 	return broker.Message{
 		Exchange: exchange, Type: string(KindAnnouncement), ContentType: ContentTypeJSON,
-		AppID: cut(v.Orchestrator, MaxNameBytes), Headers: versionHeader(), Body: mustJSON(&v),
+		AppID: cut(v.Orchestrator, MaxNameBytes), Headers: versionHeader(v.Version), Body: mustJSON(&v),
 	}
 }
 
-// EncodeControl lays out an order for a worker's queue, under this code's
-// Version whatever c.Version says.
-func EncodeControl(queue string, c *Control) broker.Message {
-	v := *c
-	v.Version = Version
+// written is what a message to everybody says of the versions that its sender
+// speaks: the oldest, in which it is written, and the newest if that is another.
+func (v Versions) written() (version, newest int) {
+	if v.Max == v.Min {
+		return v.Min, 0
+	}
+	return v.Min, v.Max
+}
+
+// EncodeControl lays out an order for a worker's queue, in version v whatever
+// c.Version says; the worker speaks it.
+func EncodeControl(v int, queue string, c *Control) broker.Message {
+	k := *c
+	k.Version = v
+	if v < 2 {
+		k.Refused = ""
+	}
 	return broker.Message{
 		Key: queue, Mandatory: true, Type: string(KindControl), ContentType: ContentTypeJSON,
-		AppID: cut(v.Orchestrator, MaxNameBytes), Headers: versionHeader(), Body: mustJSON(&v),
+		AppID: cut(k.Orchestrator, MaxNameBytes), Headers: versionHeader(v), Body: mustJSON(&k),
 	}
 }
 
@@ -45,7 +67,7 @@ func EncodeControl(queue string, c *Control) broker.Message {
 // mandatory, since the message is its only copy. It must be published with
 // confirmation.
 func EncodeRequest(queue string, r *Request) broker.Message {
-	h := versionHeader()
+	h := versionHeader(openVersion)
 	h[HeaderRequest] = string(r.Type)
 	putText(h, HeaderRun, r.RunID)
 	putText(h, HeaderReplyTo, r.ReplyTo)
@@ -56,7 +78,7 @@ func EncodeRequest(queue string, r *Request) broker.Message {
 	}
 }
 
-func versionHeader() map[string]any { return map[string]any{HeaderVersion: int64(Version)} }
+func versionHeader(v int) map[string]any { return map[string]any{HeaderVersion: int64(v)} }
 
 // mustJSON encodes a message of this package. They hold strings, numbers and
 // texts whose MarshalText does not fail, so that there is no error to return.
@@ -69,30 +91,89 @@ func mustJSON(v any) []byte {
 }
 
 // DecodeHeartbeat returns the heartbeat of a message. Fields that it does not
-// know are ignored; a value out of range is refused. Errors wrap
-// [ErrMalformed].
+// know are ignored; a value out of range is refused. Errors wrap [ErrMalformed].
+// With a [VersionError] the heartbeat has what says who the worker is, and its
+// queue, as far as that could be read.
 func DecodeHeartbeat(m *broker.Message) (Heartbeat, error) {
 	var h Heartbeat
-	if err := decodeJSON(m, KindHeartbeat, &h); err != nil {
+	newer, err := decodeOpenJSON(m, KindHeartbeat, &h)
+	if err != nil {
 		return Heartbeat{}, err
 	}
-	if err := h.check(); err != nil {
+	if newer > 0 {
+		h.Version, h.MaxVersion = newer, min(max(newer, h.MaxVersion), maxVersion)
+	} else if err := h.check(); err != nil {
 		return Heartbeat{}, err
+	}
+	if _, err := Spoken().Common(h.Speaks()); err != nil {
+		h = h.identity(m)
+		return h, refuse(err, KindHeartbeat, h.Worker)
 	}
 	return h, nil
 }
 
+// Speaks is which versions the worker speaks.
+func (h *Heartbeat) Speaks() Versions { return Versions{h.Version, max(h.Version, h.MaxVersion)} }
+
+// identity is what is known of a worker whose heartbeat is not for this code.
+func (h *Heartbeat) identity(m *broker.Message) Heartbeat {
+	i := Heartbeat{
+		Version: h.Version, MaxVersion: h.MaxVersion, Worker: h.Worker, Name: h.Name, Queue: h.Queue, Service: h.Service, Release: h.Release,
+	}
+	i.Worker = cmp.Or(i.Worker, m.AppID)
+	for _, s := range []*string{&i.Worker, &i.Name, &i.Service, &i.Release} {
+		if !goodName(*s, MaxNameBytes) {
+			*s = ""
+		}
+	}
+	if !goodName(i.Queue, MaxQueueBytes) {
+		i.Queue = ""
+	}
+	return i
+}
+
 // DecodeAnnouncement returns the announcement of a message; see
-// [DecodeHeartbeat].
+// [DecodeHeartbeat]. With a [VersionError] it has the orchestrator's incarnation
+// and versions, and whether it comes or goes, as far as they could be read.
 func DecodeAnnouncement(m *broker.Message) (Announcement, error) {
 	var a Announcement
-	if err := decodeJSON(m, KindAnnouncement, &a); err != nil {
+	newer, err := decodeOpenJSON(m, KindAnnouncement, &a)
+	if err != nil {
 		return Announcement{}, err
 	}
-	if err := a.check(); err != nil {
+	if newer > 0 {
+		a.Version, a.MaxVersion = newer, min(max(newer, a.MaxVersion), maxVersion)
+	} else if err := a.check(); err != nil {
 		return Announcement{}, err
+	}
+	if _, err := Spoken().Common(a.Speaks()); err != nil {
+		a = a.identity(m)
+		return a, refuse(err, KindAnnouncement, a.Orchestrator)
 	}
 	return a, nil
+}
+
+// identity is what is known of an orchestrator whose announcement is not for
+// this code.
+func (a *Announcement) identity(m *broker.Message) Announcement {
+	i := Announcement{
+		Version: a.Version, MaxVersion: a.MaxVersion, Orchestrator: cmp.Or(a.Orchestrator, m.AppID), Hello: a.Hello, Leaving: a.Leaving,
+	}
+	if !goodName(i.Orchestrator, MaxNameBytes) {
+		i.Orchestrator = ""
+	}
+	return i
+}
+
+// Speaks is which versions the orchestrator speaks.
+func (a *Announcement) Speaks() Versions { return Versions{a.Version, max(a.Version, a.MaxVersion)} }
+
+// refuse says of an error of [Versions.Common] whom it is about.
+func refuse(err error, k Kind, sender string) error {
+	if v, ok := errors.AsType[*VersionError](err); ok {
+		v.Kind, v.Sender = k, sender
+	}
+	return err
 }
 
 // DecodeControl returns the order of a message; see [DecodeHeartbeat].
@@ -110,7 +191,7 @@ func DecodeControl(m *broker.Message) (Control, error) {
 // DecodeRequest returns the request of a message. Its body is JSON, which is
 // all that is checked of it, and aliases m.Body. Errors wrap [ErrMalformed].
 func DecodeRequest(m *broker.Message) (Request, error) {
-	if err := checkKind(m, KindRequest); err != nil {
+	if err := checkOpenKind(m, KindRequest); err != nil {
 		return Request{}, err
 	}
 	f := fields{h: m.Headers}
@@ -139,12 +220,36 @@ func DecodeRequest(m *broker.Message) (Request, error) {
 	return r, nil
 }
 
+// decodeOpenJSON reads a message that is for everybody. It may be of a version
+// that this side does not speak, and yet of a sender with which it has one in
+// common. One that says that it has none may look otherwise in all but who it is
+// from: v then has what of it could be read, and newer is the version.
+func decodeOpenJSON(m *broker.Message, k Kind, v any) (newer int, err error) {
+	if err := isKind(m, k); err != nil {
+		return 0, err
+	}
+	f := fields{h: m.Headers}
+	written := f.int(HeaderVersion, 1, maxVersion)
+	if f.err != nil {
+		return 0, f.err
+	}
+	err = unmarshal(m, k, v)
+	if written > Version {
+		return int(written), nil
+	}
+	return 0, err
+}
+
 // decodeJSON checks the version before the rest, so that a message of another
 // version is refused for that and not for what it looks like.
 func decodeJSON(m *broker.Message, k Kind, v any) error {
 	if err := checkKind(m, k); err != nil {
 		return err
 	}
+	return unmarshal(m, k, v)
+}
+
+func unmarshal(m *broker.Message, k Kind, v any) error {
 	if len(m.Body) > MaxJSONBytes {
 		return fmt.Errorf("%w: %s: body: %d bytes, at most %d", ErrMalformed, k, len(m.Body), MaxJSONBytes)
 	}
@@ -226,15 +331,17 @@ func (c *checker) held(field string, list []Held) {
 	}
 }
 
-func (c *checker) version(v int) {
-	if err := checkVersion(int64(v)); err != nil && c.err == nil {
-		c.err = err
+// versions checks what a message to everybody says of its sender's versions.
+func (c *checker) versions(oldest, newest int) {
+	c.number("version", int64(oldest), 1, maxVersion)
+	if newest != 0 {
+		c.number("max_version", int64(newest), int64(oldest), maxVersion)
 	}
 }
 
 func (h *Heartbeat) check() error {
 	c := checker{kind: KindHeartbeat}
-	c.version(h.Version)
+	c.versions(h.Version, h.MaxVersion)
 	c.name("worker", h.Worker, MaxNameBytes)
 	c.name("name", h.Name, MaxNameBytes)
 	c.name("queue", h.Queue, MaxQueueBytes)
@@ -260,7 +367,7 @@ func (h *Heartbeat) check() error {
 
 func (a *Announcement) check() error {
 	c := checker{kind: KindAnnouncement}
-	c.version(a.Version)
+	c.versions(a.Version, a.MaxVersion)
 	c.name("orchestrator", a.Orchestrator, MaxNameBytes)
 	for shard, epoch := range a.Shards {
 		c.number("shards", int64(shard), 0, MaxShards-1)
@@ -272,7 +379,9 @@ func (a *Announcement) check() error {
 
 func (k *Control) check() error {
 	c := checker{kind: KindControl}
-	c.version(k.Version)
+	if err := checkWritten(int64(k.Version), MinVersion, KindControl, k.Orchestrator); err != nil {
+		return err
+	}
 	c.name("orchestrator", k.Orchestrator, MaxNameBytes)
 	c.number("cancel (length)", int64(len(k.Cancel)), 0, MaxHeld)
 	for i := range k.Cancel {

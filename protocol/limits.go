@@ -42,6 +42,7 @@ const (
 	maxDurUS     = int64(math.MaxInt64 / time.Microsecond)
 	maxUnixMS    = 253_402_300_799_999 // the end of the year 9999
 	maxTrace     = 128
+	maxVersion   = math.MaxInt16
 )
 
 // goodName tells whether s is valid UTF-8 without control characters, of at

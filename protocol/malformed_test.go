@@ -66,9 +66,9 @@ func TestSingleFormRefusesByNamingTheHeader(t *testing.T) {
 		{KindResult, HeaderDuration, int64(-1)},
 		{KindResult, HeaderSeq, nil},
 	} {
-		m := EncodeTask("q", &task)
+		m := EncodeTask(Version, "q", &task)
 		if c.kind == KindResult {
-			m = EncodeResult("x", &result)
+			m = EncodeResult(Version, "x", &result)
 		}
 		if m.Headers[c.header] = c.value; c.value == nil {
 			delete(m.Headers, c.header)
@@ -81,7 +81,7 @@ func TestSingleFormRefusesByNamingTheHeader(t *testing.T) {
 		}
 		refused(t, c.header, err, c.header)
 	}
-	m := EncodeResult("x", &result)
+	m := EncodeResult(Version, "x", &result)
 	_, _, _, err := DecodeTasks(&m)
 	refused(t, "a result as a task", err, "type")
 	m.Body = make([]byte, MaxPayloadBytes+1)
@@ -92,7 +92,7 @@ func TestSingleFormRefusesByNamingTheHeader(t *testing.T) {
 func TestEveryIntegerTypeOfAMQPIsAccepted(t *testing.T) {
 	task := sampleTask()
 	for _, v := range []any{int8(5), int16(5), int32(5), int64(5), int(5), uint8(5), uint16(5), uint32(5), uint64(5), uint(5)} {
-		m := EncodeTask("q", &task)
+		m := EncodeTask(Version, "q", &task)
 		m.Headers[HeaderSeq] = v
 		m.Headers[HeaderRun] = []byte("order-1001")
 		ts, _, _, err := DecodeTasks(&m)
@@ -108,9 +108,9 @@ func TestTextsForPeopleAreCutAndNeverRefused(t *testing.T) {
 	r.Message = "a\x00b\xff" + strings.Repeat("m", 5000)
 	r.Stack = strings.Repeat("é", 20_000)
 	r.Trace = "not a trace"
-	one := EncodeResult("x", &r)
-	many := EncodeResults("x", []*Result{&r})
-	dirty := EncodeResult("x", &r) // as another implementation may send it
+	one := EncodeResult(Version, "x", &r)
+	many := EncodeResults(Version, "x", []*Result{&r})
+	dirty := EncodeResult(Version, "x", &r) // as another implementation may send it
 	dirty.Headers[HeaderCode], dirty.Headers[HeaderMessage], dirty.Headers[HeaderStack] = r.Code, r.Message, r.Stack
 	dirty.Headers[HeaderTrace] = r.Trace
 	var first *Result
@@ -139,7 +139,7 @@ func TestTimeoutsAreRoundedUpAndNeverVanish(t *testing.T) {
 	} {
 		task := sampleTask()
 		task.Timeout = in
-		for _, m := range []broker.Message{EncodeTask("q", &task), EncodeTasks("q", "o", 0, []*Task{&task})} {
+		for _, m := range []broker.Message{EncodeTask(Version, "q", &task), EncodeTasks(Version, "q", "o", 0, []*Task{&task})} {
 			ts, _, bad, err := DecodeTasks(&m)
 			if err != nil || len(bad) > 0 || ts[0].Timeout != want {
 				t.Errorf("%d ns: %v %v", in, err, bad)
@@ -175,7 +175,7 @@ func TestABadEntryFailsAlone(t *testing.T) {
 		ts := []Task{sampleTask(), sampleTask(), sampleTask()}
 		ts[0].Owner, ts[1].Owner, ts[2].Owner = "o", "o", "o"
 		c.spoil(&ts[1])
-		m := EncodeTasks("q", "o", 4, pointers(ts))
+		m := EncodeTasks(Version, "q", "o", 4, pointers(ts))
 		got, durable, bad, err := DecodeTasks(&m)
 		if err != nil || durable != 4 || len(bad) != 1 || bad[0].Index != 1 || !reflect.DeepEqual(got, []Task{ts[0], ts[2]}) {
 			t.Fatalf("%s: %v %v, %d tasks", c.names, err, bad, len(got))
@@ -192,7 +192,7 @@ func TestABadEntryFailsAlone(t *testing.T) {
 
 func TestABatchThatIsCutOffGivesItsFirstEntries(t *testing.T) {
 	ts := []Task{sampleTask(), sampleTask(), sampleTask()}
-	whole := EncodeTasks("q", "o", 4, pointers(ts))
+	whole := EncodeTasks(Version, "q", "o", 4, pointers(ts))
 	var full int
 	for n := range whole.Body {
 		m := whole
@@ -241,7 +241,7 @@ func TestBatchHeadsAreRefusedByNamingThePart(t *testing.T) {
 		{"count", join(tv, num(0), str("o"), num(0), num(MaxBatchEntries+1))},
 		{"count", join(tv, num(0), str("o"), num(0), num(9_999), []byte("few"))},
 	} {
-		m := broker.Message{Type: string(KindTask), ContentType: ContentTypeBatch, Headers: versionHeader(), Body: c.body}
+		m := broker.Message{Type: string(KindTask), ContentType: ContentTypeBatch, Headers: versionHeader(Version), Body: c.body}
 		_, _, _, err := DecodeTasks(&m)
 		refused(t, c.names, err, c.names)
 	}
@@ -254,9 +254,9 @@ func TestTheTableIsOptional(t *testing.T) {
 	want.Owner = "o"
 	var none table
 	var h hints
-	b := appendHead(nil, batchTasks, 0, "o", &none, 1)
+	b := appendHead(nil, Version, batchTasks, 0, "o", &none, 1)
 	b = appendEntry(b, func(b []byte) []byte { return appendTask(b, &want, &none, &h) })
-	m := broker.Message{Type: string(KindTask), ContentType: ContentTypeBatch, Headers: versionHeader(), Body: b}
+	m := broker.Message{Type: string(KindTask), ContentType: ContentTypeBatch, Headers: versionHeader(Version), Body: b}
 	got, _, bad, err := DecodeTasks(&m)
 	if err != nil || len(bad) > 0 || !reflect.DeepEqual(got[0], want) {
 		t.Fatal(err, bad, got)
@@ -311,7 +311,7 @@ func TestJSONMessagesAreRefusedByNamingTheField(t *testing.T) {
 		"cancel":       {Orchestrator: "o", Cancel: []TaskID{bad}},
 		"durable":      {Orchestrator: "o", Durable: 1 << 63},
 	} {
-		m := EncodeControl("q", &k)
+		m := EncodeControl(Version, "q", &k)
 		_, err := DecodeControl(&m)
 		refused(t, names, err, names)
 	}
@@ -341,14 +341,14 @@ func TestJSONMessagesRoundTripAndIgnoreUnknownFields(t *testing.T) {
 	if got, err := DecodeHeartbeat(&m); err != nil || !reflect.DeepEqual(got, hb) {
 		t.Errorf("heartbeat: %v\n got %+v\nwant %+v", err, got, hb)
 	}
-	a := Announcement{Version: Version, Orchestrator: "o", Hello: true, Leaving: true,
+	a := Announcement{Version: MinVersion, MaxVersion: Version, Orchestrator: "o", Hello: true, Leaving: true,
 		Shards: map[uint32]uint64{0: 1, 65_535: 9}, Durable: map[string]uint64{"w": 7}}
 	m = EncodeAnnouncement("x", &a)
 	if got, err := DecodeAnnouncement(&m); err != nil || !reflect.DeepEqual(got, a) {
 		t.Errorf("announcement: %v\n got %+v\nwant %+v", err, got, a)
 	}
 	k := Control{Version: Version, Orchestrator: "o", Cancel: []TaskID{hb.Running[0].TaskID}, Drain: true, Durable: 7}
-	m = EncodeControl("q", &k)
+	m = EncodeControl(Version, "q", &k)
 	if got, err := DecodeControl(&m); err != nil || !reflect.DeepEqual(got, k) {
 		t.Errorf("control: %v\n got %+v\nwant %+v", err, got, k)
 	}
@@ -391,7 +391,7 @@ func TestAnswersRoundTrip(t *testing.T) {
 
 func TestADeadLetterIsTheMessageAsItWas(t *testing.T) {
 	task := sampleTask()
-	m := EncodeTask("worker-queue", &task)
+	m := EncodeTask(Version, "worker-queue", &task)
 	m.Headers[HeaderPhase] = "fly"
 	before := maps.Clone(m.Headers)
 	_, _, _, err := DecodeTasks(&m)

@@ -159,7 +159,7 @@ func exampleResults() (failed, succeeded *Result) {
 func TestThePageShowsRealHeaders(t *testing.T) {
 	text := page(t)
 	failed, _ := exampleResults()
-	task, result := EncodeTask("q", exampleTasks()[0]), EncodeResult("x", failed)
+	task, result := EncodeTask(Version, "q", exampleTasks()[0]), EncodeResult(Version, "x", failed)
 	SetDurable(&task, 54)
 	for _, m := range []broker.Message{task, result} {
 		for key, value := range m.Headers {
@@ -172,6 +172,20 @@ func TestThePageShowsRealHeaders(t *testing.T) {
 			if s != "" && !strings.Contains(text, "`"+s+"`") {
 				t.Errorf("the worked example lacks `%s`", s)
 			}
+		}
+	}
+}
+
+func TestThePageListsTheFeaturesOfVersions(t *testing.T) {
+	text := page(t)
+	for _, f := range Features() {
+		if row := fmt.Sprintf("\n| %s | %d | %s |\n", f.Name, f.Since, f.Older); !strings.Contains(text, row) {
+			t.Errorf("the section on versions lacks the row%s", row)
+		}
+	}
+	for _, s := range []string{fmt.Sprintf("Protocol version: **%d**", Version), fmt.Sprintf("its own version, **%d**, and the one\nbefore, %d", Version, MinVersion)} {
+		if !strings.Contains(text, s) {
+			t.Errorf("the page does not say %q", s)
 		}
 	}
 }
@@ -190,8 +204,8 @@ func blocks(t *testing.T, language string) []string {
 func TestThePageShowsRealBatches(t *testing.T) {
 	_, succeeded := exampleResults()
 	want := [][]byte{
-		EncodeTasks("q", exampleOwner, 54, exampleTasks()).Body,
-		EncodeResults("x", []*Result{succeeded}).Body,
+		EncodeTasks(Version, "q", exampleOwner, 54, exampleTasks()).Body,
+		EncodeResults(Version, "x", []*Result{succeeded}).Body,
 	}
 	got := blocks(t, "hex")
 	if len(got) != len(want) {
@@ -215,7 +229,7 @@ func TestThePageShowsJSONThatIsAccepted(t *testing.T) {
 		t.Fatalf("the page has %d JSON examples, want a heartbeat, an announcement and a control", len(got))
 	}
 	msg := func(k Kind, i int) *broker.Message {
-		return &broker.Message{Type: string(k), Headers: versionHeader(), Body: []byte(got[i])}
+		return &broker.Message{Type: string(k), Headers: versionHeader(Version), Body: []byte(got[i])}
 	}
 	h, err := DecodeHeartbeat(msg(KindHeartbeat, 0))
 	if err != nil || h.Worker != exampleWorker || h.Running[0].TaskID != exampleTasks()[0].TaskID {

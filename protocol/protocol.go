@@ -7,14 +7,6 @@ import (
 	"time"
 )
 
-// Version is the protocol version that this code speaks. It travels in every
-// message; a peer accepts its own version and the one before.
-const Version = 1
-
-// MinVersion is the oldest protocol version that this code accepts: the one
-// before its own. (There is none before the first.)
-const MinVersion = max(1, Version-1)
-
 // CapabilityBatch is announced by workers that understand batches.
 const CapabilityBatch = "batch"
 
@@ -27,9 +19,8 @@ const (
 // ErrMalformed is wrapped by every decoding error of this package.
 var ErrMalformed = errors.New("malformed message")
 
-// ErrVersion is wrapped, beside ErrMalformed, by the error of a message of a
-// protocol version that this code does not accept; the text names both
-// versions.
+// ErrVersion is wrapped, beside ErrMalformed, by the error of a message of a peer
+// that speaks no protocol version of this code's; see [VersionError].
 var ErrVersion = errors.New("unsupported protocol version")
 
 // Kind is the AMQP `type` property: what a message is.
@@ -161,10 +152,11 @@ type Held struct {
 // Heartbeat is what a worker says of itself, about every second, to all
 // orchestrators (fanout).
 type Heartbeat struct {
-	Version      int      `json:"version"`
-	Worker       string   `json:"worker"` // identity: outlives reconnects, not restarts
-	Name         string   `json:"name"`   // chosen by its operator; placed on the ring under it
-	Queue        string   `json:"queue"`  // where its tasks go; changes with every reconnect
+	Version      int      `json:"version"`               // oldest protocol version that the worker speaks
+	MaxVersion   int      `json:"max_version,omitempty"` // the newest; 0: Version
+	Worker       string   `json:"worker"`                // identity: outlives reconnects, not restarts
+	Name         string   `json:"name"`                  // chosen by its operator; placed on the ring under it
+	Queue        string   `json:"queue"`                 // where its tasks go; changes with every reconnect
 	Service      string   `json:"service"`
 	TaskTypes    []string `json:"task_types"`
 	Capabilities []string `json:"capabilities,omitempty"`
@@ -192,8 +184,9 @@ type Heartbeat struct {
 // with Hello set at its start, which workers answer at once with a heartbeat
 // and with every result they hold, and then about every second.
 type Announcement struct {
-	Version      int    `json:"version"`
-	Orchestrator string `json:"orchestrator"` // incarnation
+	Version      int    `json:"version"`               // oldest protocol version that the orchestrator speaks
+	MaxVersion   int    `json:"max_version,omitempty"` // the newest; 0: Version
+	Orchestrator string `json:"orchestrator"`          // incarnation
 	Hello        bool   `json:"hello,omitempty"`
 	Leaving      bool   `json:"leaving,omitempty"`
 	// Shards that it owns, with their epochs: results of these go to it.
@@ -213,6 +206,8 @@ type Control struct {
 	Drain bool `json:"drain,omitempty"`
 	// Durable is the watermark of this worker's results.
 	Durable uint64 `json:"durable,omitempty"`
+	// Refused says why the orchestrator sends this worker no tasks.
+	Refused string `json:"refused,omitempty"`
 }
 
 // RequestType says what a request asks for.

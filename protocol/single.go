@@ -8,10 +8,11 @@ import (
 )
 
 // EncodeTask lays out one task as one message to a worker's queue: everything
-// in headers, the payload as the body. [SetDurable] adds the watermark.
-func EncodeTask(queue string, t *Task) broker.Message {
+// in headers, the payload as the body. [SetDurable] adds the watermark. v is the
+// version to write in, which the worker speaks.
+func EncodeTask(v int, queue string, t *Task) broker.Message {
 	h := make(map[string]any, 24)
-	putTaskID(h, &t.TaskID, t.RunID, t.StepName)
+	putTaskID(h, v, &t.TaskID, t.RunID, t.StepName)
 	h[HeaderWorkflow] = t.Workflow
 	h[HeaderService] = t.Service
 	h[HeaderTaskType] = t.Type
@@ -54,10 +55,11 @@ func EncodeTask(queue string, t *Task) broker.Message {
 func SetDurable(m *broker.Message, durable uint64) { m.Headers[HeaderDurable] = int64(durable) }
 
 // EncodeResult lays out one result as one message to the results exchange.
-// Code, message and stack are cut to their limits.
-func EncodeResult(exchange string, r *Result) broker.Message {
+// Code, message and stack are cut to their limits. v is the version to write
+// in, which the owner speaks.
+func EncodeResult(v int, exchange string, r *Result) broker.Message {
 	h := make(map[string]any, 20)
-	putTaskID(h, &r.TaskID, r.RunID, r.StepName)
+	putTaskID(h, v, &r.TaskID, r.RunID, r.StepName)
 	h[HeaderShard] = int64(r.Shard)
 	h[HeaderWorker] = r.Worker
 	putText(h, HeaderOwner, r.Owner)
@@ -87,8 +89,8 @@ func EncodeResult(exchange string, r *Result) broker.Message {
 	}
 }
 
-func putTaskID(h map[string]any, id *TaskID, run, step string) {
-	h[HeaderVersion] = int64(Version)
+func putTaskID(h map[string]any, v int, id *TaskID, run, step string) {
+	StampVersion(h, v)
 	h[HeaderRef] = id.Ref
 	h[HeaderRun] = run
 	h[HeaderStep] = step

@@ -9,7 +9,7 @@ import (
 func TestTokensThatAreNoneAreRefused(t *testing.T) {
 	task := exampleTasks()[0]
 	task.Tokens = []Token{{"account/é 1", 7}, {"b", 1<<63 - 1}}
-	m := EncodeTask("q", task)
+	m := EncodeTask(Version, "q", task)
 	if got := m.Headers[HeaderTokens]; got != "7 account/é 1\n9223372036854775807 b" {
 		t.Errorf("the header is %q", got)
 	}
@@ -31,7 +31,7 @@ func TestTokensThatAreNoneAreRefused(t *testing.T) {
 func TestABatchEntryWithBadTokensFailsAlone(t *testing.T) {
 	good, bad := *exampleTasks()[0], *exampleTasks()[0]
 	bad.Tokens = []Token{{"a\x01", 7}}
-	m := EncodeTasks("q", "o", 0, []*Task{&good, &bad, &good})
+	m := EncodeTasks(Version, "q", "o", 0, []*Task{&good, &bad, &good})
 	tasks, _, faulty, err := DecodeTasks(&m)
 	if err != nil || len(tasks) != 2 || len(faulty) != 1 || faulty[0].Index != 1 {
 		t.Errorf("%d tasks, faulty %v, error %v", len(tasks), faulty, err)

@@ -103,7 +103,7 @@ func decodeHead(body []byte, kind byte) (*head, error) {
 	}
 	c := cursor{b: body, where: "batch"}
 	if v := c.byte("version"); c.err == nil {
-		if err := checkVersion(int64(v)); err != nil {
+		if err := checkWritten(int64(v), MinVersion, batchKind(kind), ""); err != nil {
 			return nil, err
 		}
 	}
@@ -126,6 +126,13 @@ func decodeHead(body []byte, kind byte) (*head, error) {
 	}
 	h.rest = body[c.pos:]
 	return h, nil
+}
+
+func batchKind(kind byte) Kind {
+	if kind == batchResults {
+		return KindResult
+	}
+	return KindTask
 }
 
 // table reads the shared strings with one conversion for all.

@@ -69,7 +69,7 @@ func (w *Worker) heartbeat(leaving bool) (h protocol.Heartbeat, ok bool) {
 	}
 	w.beats++
 	h = protocol.Heartbeat{
-		Version: protocol.Version, Worker: w.id, Name: w.cfg.Name, Queue: w.queue, Service: w.cfg.Service,
+		Worker: w.id, Name: w.cfg.Name, Queue: w.queue, Service: w.cfg.Service,
 		TaskTypes: w.types, Capacity: w.cfg.Concurrency, Credit: w.cfg.Concurrency + w.cfg.Prefetch,
 		Weight: w.cfg.Weight, Release: w.cfg.Release, Leaving: leaving,
 		IntervalMS: w.cfg.HeartbeatInterval.Milliseconds(), Sequence: w.beats,

@@ -38,6 +38,7 @@ type claim struct {
 // peer is an orchestrator incarnation.
 type peer struct {
 	id       string
+	version  int         // the newest protocol version that it and we speak
 	received uint64      // highest task number that has arrived
 	issued   uint64      // last number given to a result for it
 	numbered fifo[entry] // results for it in the order of their numbers
@@ -82,7 +83,7 @@ func newBoard(worker string, c *Config) board {
 func (b *board) peer(id string, now time.Time) *peer {
 	p := b.peers[id]
 	if p == nil {
-		p = &peer{id: id}
+		p = &peer{id: id, version: protocol.MinVersion}
 		b.peers[id] = p
 	}
 	p.seen = now
@@ -108,14 +109,15 @@ type intake struct {
 	epoch                                         claim // of the last stale task's shard
 }
 
-// accept takes tasks in. handlers are by task type; a task keeps the address
-// of its element of msgs.
-func (b *board) accept(msgs []protocol.Task, service string, handlers map[string]*handler, now time.Time) (in intake) {
+// accept takes tasks in, from a message of a protocol version. handlers are by
+// task type; a task keeps the address of its element of msgs.
+func (b *board) accept(msgs []protocol.Task, version int, service string, handlers map[string]*handler, now time.Time) (in intake) {
 	slab := make([]task, len(msgs))
 	moved := false
 	for i := range msgs {
 		m := &msgs[i]
 		p := b.peer(m.Owner, now)
+		p.version = max(p.version, version)
 		p.received = max(p.received, m.Seq)
 		valid, changed := b.claims(p, m.Shard, m.Epoch)
 		if !valid {
@@ -285,6 +287,7 @@ func (b *board) forget(t *task) {
 // announce takes in what an orchestrator says of itself.
 func (b *board) announce(a *protocol.Announcement, now time.Time) {
 	p := b.peer(a.Orchestrator, now)
+	p.version = min(a.Speaks().Max, protocol.Version)
 	moved := false
 	for shard, epoch := range a.Shards {
 		_, changed := b.claims(p, shard, epoch)

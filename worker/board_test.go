@@ -39,7 +39,7 @@ func (d *desk) deliver(owner string, epoch uint64, ns ...int) intake {
 	for _, n := range ns {
 		msgs = append(msgs, d.task(owner, epoch, n))
 	}
-	return d.accept(msgs, "svc", nil, d.now)
+	return d.accept(msgs, protocol.Version, "svc", nil, d.now)
 }
 
 // perform runs everything that may run and returns the task numbers.
@@ -320,6 +320,6 @@ func TestCommitsAndAbortsGoFirst(t *testing.T) {
 	d.announces("A", true, 1, 0, 0, 1, 2, 3)
 	msgs := []protocol.Task{d.task("A", 1, 1), d.task("A", 1, 2), d.task("A", 1, 3), d.task("A", 1, 4)}
 	msgs[0].Phase, msgs[1].Phase, msgs[2].Phase, msgs[3].Phase = protocol.PhasePrepare, protocol.PhaseCommit, protocol.PhasePrepare, protocol.PhaseAbort
-	d.accept(msgs, "svc", nil, d.now)
+	d.accept(msgs, protocol.Version, "svc", nil, d.now)
 	d.expect("the order", fmt.Sprint(d.perform()), "[2 4 1 3]")
 }

@@ -99,7 +99,7 @@ func TestWithoutBatchesEveryResultIsAMessage(t *testing.T) {
 		for n := range 5 { // one task a message is always understood
 			task := o.task(n, "echo", `1`)
 			task.Seq = uint64(n + 1)
-			if err := o.conn.Publish(t.Context(), protocol.EncodeTask(h.Queue, &task)); err != nil {
+			if err := o.conn.Publish(t.Context(), protocol.EncodeTask(protocol.Version, h.Queue, &task)); err != nil {
 				t.Fatal(err)
 			}
 		}

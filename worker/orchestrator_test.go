@@ -199,7 +199,7 @@ func (o *orchestrator) send(to protocol.Heartbeat, durable uint64, tasks ...prot
 		tasks[i].Seq = o.seq
 		ptrs = append(ptrs, &tasks[i])
 	}
-	if err := o.conn.Publish(o.t.Context(), protocol.EncodeTasks(to.Queue, o.id, durable, ptrs)); err != nil {
+	if err := o.conn.Publish(o.t.Context(), protocol.EncodeTasks(protocol.Version, to.Queue, o.id, durable, ptrs)); err != nil {
 		o.t.Fatal(err)
 	}
 }
@@ -207,7 +207,7 @@ func (o *orchestrator) send(to protocol.Heartbeat, durable uint64, tasks ...prot
 func (o *orchestrator) control(to protocol.Heartbeat, c protocol.Control) {
 	o.t.Helper()
 	c.Orchestrator = o.id
-	if err := o.conn.Publish(o.t.Context(), protocol.EncodeControl(to.Queue, &c)); err != nil {
+	if err := o.conn.Publish(o.t.Context(), protocol.EncodeControl(protocol.Version, to.Queue, &c)); err != nil {
 		o.t.Fatal(err)
 	}
 }

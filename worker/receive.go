@@ -73,17 +73,17 @@ func (w *Worker) onMessage(d broker.Delivery) {
 		w.publishDead(protocol.DeadLetterEntry(protocol.DeadLettersQueue(w.cfg.Namespace), &d.Message, w.id, e))
 	}
 	if len(tasks) > 0 {
-		w.accept(tasks, durable)
+		w.accept(tasks, protocol.MessageVersion(&d.Message), durable)
 	}
 }
 
-func (w *Worker) accept(tasks []protocol.Task, durable uint64) {
+func (w *Worker) accept(tasks []protocol.Task, version int, durable uint64) {
 	now := time.Now()
 	w.mu.Lock()
 	if durable > 0 {
 		w.settled(w.board.peer(tasks[0].Owner, now), durable)
 	}
-	in := w.board.accept(tasks, w.cfg.Service, w.handlers, now)
+	in := w.board.accept(tasks, version, w.cfg.Service, w.handlers, now)
 	post := len(w.board.outbox) > 0
 	for range min(in.queued, w.idle) {
 		w.work.Signal()

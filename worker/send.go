@@ -19,6 +19,7 @@ const (
 // parcel is results for one orchestrator.
 type parcel struct {
 	to      *peer
+	version int // to write in
 	results []*protocol.Result
 	bytes   int
 }
@@ -50,10 +51,11 @@ func (w *Worker) sendOutbox(ctx context.Context, p *packer) {
 	exchange := protocol.ResultsExchange(w.cfg.Namespace)
 	msgs := p.msgs[:0]
 	for i := range p.parcels {
+		v := p.parcels[i].version
 		if rs := p.parcels[i].results; w.cfg.DisableBatch {
-			msgs = append(msgs, protocol.EncodeResult(exchange, rs[0]))
+			msgs = append(msgs, protocol.EncodeResult(v, exchange, rs[0]))
 		} else {
-			msgs = append(msgs, protocol.EncodeResults(exchange, rs))
+			msgs = append(msgs, protocol.EncodeResults(v, exchange, rs))
 		}
 	}
 	w.metrics.sent.Add(float64(len(p.tasks)))
@@ -123,7 +125,7 @@ func (p *packer) add(t *task, single bool) {
 		p.parcels = append(p.parcels, parcel{})
 	}
 	c := &p.parcels[len(p.parcels)-1]
-	c.to, c.bytes = t.to, size
+	c.to, c.version, c.bytes = t.to, t.to.version, size
 	c.results = append(c.results[:0], t.result)
 }
 

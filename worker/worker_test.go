@@ -70,7 +70,7 @@ func TestAHeartbeatSaysWhatTheWorkerIs(t *testing.T) {
 	})
 	h := o.ready()
 	want := protocol.Heartbeat{
-		Version: protocol.Version, Worker: h.Worker, Name: "w1", Queue: h.Queue, Service: "svc", TaskTypes: []string{"charge", "echo"},
+		Version: protocol.MinVersion, MaxVersion: protocol.Version, Worker: h.Worker, Name: "w1", Queue: h.Queue, Service: "svc", TaskTypes: []string{"charge", "echo"},
 		Capabilities: []string{protocol.CapabilityBatch}, Capacity: 3, Credit: 8, Weight: 50, Release: "v1", IntervalMS: 20, Sequence: 1,
 	}
 	if fmt.Sprint(h) != fmt.Sprint(want) || !strings.HasPrefix(h.Worker, "w1-") || h.Queue == "" {

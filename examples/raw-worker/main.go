@@ -44,11 +44,14 @@ type result struct {
 	sent    time.Time
 }
 
+const oldest, newest = 1, 2 // protocol versions that this worker speaks
+
 type worker struct {
 	id, ns, queue string
 	out           *amqp.Channel
 	mu            sync.Mutex // guards the rest: a heartbeat is a picture of one moment
 	beats         int64
+	speaks        map[string]int64    // by owner: the newest version that it and we speak
 	received      map[string]int64    // by owner: the highest task number
 	numbers       map[string]int64    // by owner: the last result number
 	epochs        map[int64]int64     // by shard: the highest heard
@@ -80,7 +83,7 @@ func (w *worker) task(d amqp.Delivery) {
 }
 
 func (w *worker) run(a attempt, d amqp.Delivery) {
-	h := amqp.Table{"rm-version": int64(1), "rm-worker": w.id, "rm-outcome": "succeeded"}
+	h := amqp.Table{"rm-worker": w.id, "rm-outcome": "succeeded"}
 	for _, name := range []string{"rm-ref", "rm-run", "rm-step", "rm-step-index", "rm-phase", "rm-generation", "rm-attempt", "rm-shard", "rm-resent", "traceparent"} {
 		if v, ok := d.Headers[name]; ok {
 			h[name] = v // said again
@@ -111,6 +114,7 @@ func (w *worker) send(r *result) {
 	}
 	r.sent = time.Now()
 	r.message.Headers["rm-owner"], r.message.Headers["rm-seq"] = r.owner, r.seq
+	r.message.Headers["rm-version"] = max(w.speaks[r.owner], oldest)
 	must(w.out.Publish(w.ns+".results", fmt.Sprintf("shard.%d", r.Shard), true, false, r.message))
 }
 
@@ -125,13 +129,21 @@ func (w *worker) forget(owner string, durable int64) {
 
 func (w *worker) announcement(d amqp.Delivery) {
 	var m struct {
+		Version      int64
+		MaxVersion   int64 `json:"max_version"`
 		Orchestrator string
 		Hello        bool
 		Shards       map[int64]int64
 		Durable      map[string]int64
 	}
 	must(json.Unmarshal(d.Body, &m))
+	m.MaxVersion = max(m.MaxVersion, m.Version) // it may be left out
+	if m.Version > newest || m.MaxVersion < oldest {
+		log.Printf("orchestrator %s speaks protocol version %d to %d, this worker %d to %d", m.Orchestrator, m.Version, m.MaxVersion, oldest, newest)
+		return // it will send no tasks
+	}
 	w.mu.Lock()
+	w.speaks[m.Orchestrator] = min(m.MaxVersion, newest)
 	for shard, epoch := range m.Shards {
 		if epoch >= w.epochs[shard] {
 			w.epochs[shard], w.owners[shard] = epoch, m.Orchestrator
@@ -170,19 +182,19 @@ func (w *worker) heartbeat() {
 	}
 	w.beats++
 	body, err := json.Marshal(map[string]any{
-		"version": 1, "worker": w.id, "name": "raw-1", "queue": w.queue, "service": "raw", "task_types": []string{"greet"},
+		"version": oldest, "max_version": newest, "worker": w.id, "name": "raw-1", "queue": w.queue, "service": "raw", "task_types": []string{"greet"},
 		"capacity": 16, "credit": 16, "weight": 100, "interval_ms": 1000, "sequence": w.beats,
 		"received": w.received, "floor": floor, "queued": []attempt{}, "running": running, "finished": finished,
 	})
 	must(err)
-	must(w.out.Publish(w.ns+".heartbeats", "", false, false, amqp.Publishing{Type: "heartbeat", ContentType: "application/json", AppId: w.id, Headers: amqp.Table{"rm-version": int64(1)}, Body: body}))
+	must(w.out.Publish(w.ns+".heartbeats", "", false, false, amqp.Publishing{Type: "heartbeat", ContentType: "application/json", AppId: w.id, Headers: amqp.Table{"rm-version": int64(oldest)}, Body: body}))
 }
 
 func main() {
 	url := flag.String("amqp", "amqp://guest:guest@127.0.0.1:5672/", "RabbitMQ")
 	ns := flag.String("namespace", "ringmaster", "as on the orchestrator")
 	flag.Parse()
-	w := &worker{id: "raw-1-" + strings.ToLower(rand.Text()), ns: *ns, received: map[string]int64{}, numbers: map[string]int64{},
+	w := &worker{id: "raw-1-" + strings.ToLower(rand.Text()), ns: *ns, speaks: map[string]int64{}, received: map[string]int64{}, numbers: map[string]int64{},
 		epochs: map[int64]int64{}, owners: map[int64]string{}, running: map[attempt]bool{}, finished: map[attempt]*result{}}
 	in, out := channel(*url), channel(*url) // a connection each: a blocked publisher must not stop deliveries
 	w.out = out
