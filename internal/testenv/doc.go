@@ -2,7 +2,7 @@
 // RabbitMQ, PostgreSQL, MariaDB and Redis, each on private ports of the loopback interface and
 // in a private directory.
 //
-// Two ways lead to a service:
+// Three ways lead to a service:
 //
 //   - [RabbitMQ], [Postgres], [MySQL] and [Redis] hand out a service that all
 //     tests of a process share. Where RINGMASTER_TEST_AMQP_URL,
@@ -10,6 +10,9 @@
 //     RINGMASTER_TEST_MYSQL_URL and RINGMASTER_TEST_REDIS_URL are set, that is
 //     the service they name; otherwise the first caller starts one. Every test
 //     gets a virtual host or a database of its own on it, but for Redis.
+//   - [RabbitMQCluster] and [StartCluster] start three RabbitMQ nodes, each in a
+//     network namespace of its own where the machine allows that, which can be
+//     killed, paused, cut off and restarted one by one.
 //   - [PrivateRabbitMQ], [StartRabbit], [StartPostgres], [StartMySQL] and
 //     [StartRedis] always start a service of their own, for tests that stop,
 //     kill or starve it.

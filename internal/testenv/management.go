@@ -17,10 +17,10 @@ import (
 // pollEvery is the pause between two questions to a service.
 const pollEvery = 50 * time.Millisecond
 
-// waitDial waits until something listens on a port of the loopback interface.
-func waitDial(ctx context.Context, port int, exited <-chan struct{}) error {
+// waitDial waits until something listens at an address.
+func waitDial(ctx context.Context, addr string, exited <-chan struct{}) error {
 	return poll(ctx, exited, func() error {
-		c, err := net.DialTimeout("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
+		c, err := net.DialTimeout("tcp4", addr, time.Second)
 		if err != nil {
 			return err
 		}
@@ -49,8 +49,8 @@ func poll(ctx context.Context, exited <-chan struct{}, f func() error) error {
 
 // waitReady waits until the node serves AMQP and its management API.
 func (n *rabbitNode) waitReady(ctx context.Context, p *process) error {
-	base := fmt.Sprintf("http://guest:guest@127.0.0.1:%d", n.Management)
-	if err := waitDial(ctx, n.Port, p.exited); err != nil {
+	base := "http://guest:guest@" + n.at(n.Management)
+	if err := waitDial(ctx, n.at(n.Port), p.exited); err != nil {
 		return err
 	}
 	return poll(ctx, p.exited, func() error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +34,7 @@ type Rabbit struct {
 
 	mu     sync.Mutex
 	node   *rabbitNode // nil: not ours
+	guest  bool        // its epmd is the cluster's
 	reaper *reaper
 	epmd   *process
 	server *process
@@ -44,6 +46,8 @@ type rabbitNode struct {
 	Dir        string
 	Bin        string
 	Name       string
+	Host       string // the address it listens on
+	Home       string // of the Erlang cookie; a cluster's nodes share it
 	Port       int
 	Management int
 	Dist       int
@@ -51,6 +55,9 @@ type rabbitNode struct {
 	Tool       int // distribution port of rabbitmqctl
 	EpmdPID    int
 	ServerPID  int
+	Args       []string       // of the Erlang machine
+	Env        []string       // variables besides those that every node has
+	Space      *namespaceLink // nil: on the loopback interface
 }
 
 // RabbitConfig says how to start a node. The zero value works.
@@ -66,15 +73,27 @@ type RabbitConfig struct {
 	Detached bool
 }
 
+// rabbitDirs are where the server may be installed.
+var rabbitDirs = []string{
+	"/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin", "/opt/rabbitmq*/sbin",
+	"/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/opt/rabbitmq/sbin",
+}
+
+func ensureRabbit(ctx context.Context) (string, error) {
+	return ensure(ctx, "rabbitmq-server", "rabbitmq-server", rabbitDirs...)
+}
+
+func locateRabbit(ctx context.Context) (string, error) {
+	return locate(ctx, "rabbitmq-server", "rabbitmq-server", rabbitDirs...)
+}
+
 // StartRabbit starts a node of its own and waits until it answers.
 func StartRabbit(ctx context.Context, cfg RabbitConfig) (*Rabbit, error) {
-	find := ensure
+	find := ensureRabbit
 	if cfg.NoInstall {
-		find = locate
+		find = locateRabbit
 	}
-	bin, err := find(ctx, "rabbitmq-server", "rabbitmq-server",
-		"/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin", "/opt/rabbitmq*/sbin",
-		"/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
+	bin, err := find(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +127,18 @@ func StartRabbit(ctx context.Context, cfg RabbitConfig) (*Rabbit, error) {
 			return nil, err
 		}
 	}
-	r.URL = fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", r.node.Port)
-	r.ManagementURL = fmt.Sprintf("http://guest:guest@127.0.0.1:%d", r.node.Management)
+	r.address()
 	return r, nil
 }
+
+// address tells where the node is.
+func (r *Rabbit) address() {
+	r.URL = "amqp://guest:guest@" + r.node.at(r.node.Port) + "/"
+	r.ManagementURL = "http://guest:guest@" + r.node.at(r.node.Management)
+}
+
+// at is a port of the node.
+func (n *rabbitNode) at(port int) string { return net.JoinHostPort(n.Host, strconv.Itoa(port)) }
 
 // newRabbitNode chooses ports and writes the configuration into dir.
 func newRabbitNode(dir, bin, extra string) (*rabbitNode, error) {
@@ -121,51 +148,58 @@ func newRabbitNode(dir, bin, extra string) (*rabbitNode, error) {
 	}
 	n := &rabbitNode{
 		Dir: dir, Bin: bin, Name: "ringmaster" + strings.ToLower(rand.Text()[:8]) + "@localhost",
+		Host: "127.0.0.1", Home: dir,
 		Port: ports[0], Management: ports[1], Dist: ports[2], Epmd: ports[3], Tool: ports[4],
+		// The distribution stays on the loopback interface.
+		Args: []string{"-kernel inet_dist_use_interface {127,0,0,1}"},
 	}
-	conf := fmt.Sprintf(`listeners.tcp.1 = 127.0.0.1:%d
-management.tcp.ip = 127.0.0.1
+	return n, n.configure(extra)
+}
+
+// configure writes the node's files.
+func (n *rabbitNode) configure(extra string) error {
+	conf := fmt.Sprintf(`listeners.tcp.1 = %s
+management.tcp.ip = %s
 management.tcp.port = %d
 management.rates_mode = none
 log.file.level = warning
 disk_free_limit.absolute = 50MB
 %s
-`, n.Port, n.Management, extra)
+`, n.at(n.Port), n.Host, n.Management, extra)
 	for name, text := range map[string]string{
 		"rabbitmq.conf":   conf,
 		"enabled_plugins": "[rabbitmq_management].\n",
 		"rabbitmq-env":    "",
 	} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
+		if err := os.MkdirAll(n.Dir, 0o755); err != nil {
+			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return nil, err
+		if err := os.WriteFile(filepath.Join(n.Dir, name), []byte(text), 0o644); err != nil {
+			return err
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // command prepares a RabbitMQ script with everything pointing into the node's
 // own directory. Nothing of the caller's RABBITMQ_ variables gets through.
 func (n *rabbitNode) command(ctx context.Context, script string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(n.Bin, script), args...)
+	cmd := n.Space.command(ctx, filepath.Join(n.Bin, script), args...)
 	in := func(name string) string { return filepath.Join(n.Dir, name) }
-	loopback := "-kernel inet_dist_use_interface {127,0,0,1}"
 	cmd.Dir = n.Dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8",
-		"HOME=" + n.Dir,
+		"HOME=" + n.Home,
 		// Has the script become the node instead of watching over it, so that
 		// the pid of the one is the pid of the other.
 		"RUNNING_UNDER_SYSTEMD=true",
 		"RABBITMQ_NODENAME=" + n.Name,
-		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
+		"RABBITMQ_NODE_IP_ADDRESS=" + n.Host,
 		"RABBITMQ_NODE_PORT=" + strconv.Itoa(n.Port),
 		"RABBITMQ_DIST_PORT=" + strconv.Itoa(n.Dist),
 		"RABBITMQ_CTL_DIST_PORT_MIN=" + strconv.Itoa(n.Tool),
 		"RABBITMQ_CTL_DIST_PORT_MAX=" + strconv.Itoa(n.Tool),
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=" + loopback,
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=" + strings.Join(n.Args, " "),
 		"ERL_EPMD_PORT=" + strconv.Itoa(n.Epmd),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_MNESIA_BASE=" + in("data"),
@@ -176,6 +210,7 @@ func (n *rabbitNode) command(ctx context.Context, script string, args ...string)
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"),
 		"RABBITMQ_PID_FILE=" + in("pid"),
 	}
+	cmd.Env = append(cmd.Env, n.Env...)
 	return cmd
 }
 
@@ -188,19 +223,12 @@ func (r *Rabbit) Start(ctx context.Context) error {
 		return errForeign
 	}
 	n := r.node
-	if r.epmd == nil {
-		// As a child of our own it can be ended by its pid; one that the node
-		// starts by itself outlives it.
-		epmd := exec.Command("epmd", "-port", strconv.Itoa(n.Epmd), "-address", "127.0.0.1")
-		epmd.Dir = n.Dir
-		p, err := start(epmd, filepath.Join(n.Dir, "epmd.log"), r.reaper)
+	if r.epmd == nil && !r.guest {
+		p, err := n.startEpmd(ctx, r.reaper)
 		if err != nil {
 			return err
 		}
 		r.epmd, n.EpmdPID = p, p.pid()
-	}
-	if err := waitDial(ctx, n.Epmd, r.epmd.exited); err != nil {
-		return fmt.Errorf("waiting for epmd: %w", err)
 	}
 	logfile := filepath.Join(n.Dir, "server.log")
 	p, err := start(n.command(context.Background(), "rabbitmq-server"), logfile, r.reaper)
@@ -212,6 +240,23 @@ func (r *Rabbit) Start(ctx context.Context) error {
 		return fmt.Errorf("starting RabbitMQ: %w\n%s", err, tailFile(logfile))
 	}
 	return nil
+}
+
+// startEpmd starts the daemon that tells Erlang nodes of each other. As a child
+// of our own it can be ended by its pid; one that a node starts by itself
+// outlives it.
+func (n *rabbitNode) startEpmd(ctx context.Context, r *reaper) (*process, error) {
+	epmd := n.Space.command(context.Background(), "epmd", "-port", strconv.Itoa(n.Epmd), "-address", n.Host)
+	epmd.Dir = n.Dir
+	p, err := start(epmd, filepath.Join(n.Dir, "epmd.log"), r)
+	if err != nil {
+		return nil, err
+	}
+	if err := waitDial(ctx, n.at(n.Epmd), p.exited); err != nil {
+		p.signal(syscall.SIGKILL)
+		return nil, fmt.Errorf("waiting for epmd: %w", err)
+	}
+	return p, nil
 }
 
 // Stop shuts the node down in the regular way; its data stay.

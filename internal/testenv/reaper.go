@@ -28,6 +28,7 @@ for g in $groups; do kill -s QUIT -- "-$g" 2>/dev/null; done
 sleep 1
 for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
 sleep 0.2
+[ ! -f "$1/cleanup.sh" ] || sh "$1/cleanup.sh" >/dev/null 2>&1
 rm -rf -- "$1"
 `
 

@@ -19,6 +19,8 @@ type Services struct {
 	Postgres bool
 	MySQL    bool
 	Redis    bool
+	// RabbitCluster is a cluster of three nodes.
+	RabbitCluster bool
 }
 
 // Session is a set of services for one command.
@@ -63,6 +65,7 @@ func StartSession(ctx context.Context, want Services, dir string) (_ *Session, e
 		{"postgres", EnvPostgres, want.Postgres, runPostgres},
 		{"mysql", EnvMySQL, want.MySQL, runMySQL},
 		{"redis", EnvRedis, want.Redis, runRedis},
+		{"rabbitmq-cluster", EnvCluster, want.RabbitCluster, runCluster},
 	} {
 		if !service.want || os.Getenv(service.env) != "" {
 			continue
@@ -92,6 +95,25 @@ func runRabbit(ctx context.Context, dir string, detached bool) (running, error) 
 		return running{}, err
 	}
 	return running{[]string{EnvAMQP + "=" + r.URL, EnvManagement + "=" + r.ManagementURL}, r.node, r.Close}, nil
+}
+
+// clusterState is what is kept on disk of a cluster between start and stop.
+type clusterState struct {
+	Dir     string
+	Nodes   []*rabbitNode
+	Network *network
+}
+
+func runCluster(ctx context.Context, dir string, detached bool) (running, error) {
+	c, err := StartCluster(ctx, ClusterConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	state := clusterState{Dir: c.dir, Network: c.net}
+	for _, r := range c.Nodes {
+		state.Nodes = append(state.Nodes, r.node)
+	}
+	return running{[]string{EnvCluster + "=" + strings.Join(c.URLs(), ",")}, state, c.Close}, nil
 }
 
 func runPostgres(ctx context.Context, dir string, detached bool) (running, error) {
@@ -145,6 +167,7 @@ func StopSession(dir string) error {
 			endRecorded(rabbit.EpmdPID, strconv.Itoa(rabbit.Epmd), syscall.SIGKILL),
 			os.RemoveAll(rabbit.Dir), os.Remove(stateFile(dir, "rabbitmq")))
 	}
+	errs = append(errs, stopCluster(dir))
 	for _, service := range []struct {
 		name   string
 		signal syscall.Signal
@@ -158,6 +181,22 @@ func StopSession(dir string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func stopCluster(dir string) error {
+	var c clusterState
+	if ok, err := loadState(dir, "rabbitmq-cluster", &c); err != nil || !ok {
+		return err
+	}
+	var errs []error
+	for _, n := range c.Nodes {
+		errs = append(errs, endRecorded(n.ServerPID, n.Dir, syscall.SIGKILL),
+			endRecorded(n.EpmdPID, strconv.Itoa(n.Epmd), syscall.SIGKILL))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	return errors.Join(append(errs, c.Network.remove(ctx),
+		os.RemoveAll(c.Dir), os.Remove(stateFile(dir, "rabbitmq-cluster")))...)
 }
 
 func loadState(dir, service string, v any) (bool, error) {

@@ -17,6 +17,7 @@ const (
 	EnvPostgres   = "RINGMASTER_TEST_POSTGRES_URL"
 	EnvMySQL      = "RINGMASTER_TEST_MYSQL_URL" // MariaDB or MySQL: mysql://user:password@host:port/
 	EnvRedis      = "RINGMASTER_TEST_REDIS_URL"
+	EnvCluster    = "RINGMASTER_TEST_AMQP_CLUSTER" // addresses, with commas
 )
 
 // TB is what is needed of a testing.TB.
@@ -130,6 +131,24 @@ func PrivateRabbitMQ(t TB) *Rabbit {
 		}
 	})
 	return r
+}
+
+// RabbitMQCluster starts a cluster of three nodes for this test alone, which
+// may kill, pause and cut off each of them. It takes a quarter of a minute.
+func RabbitMQCluster(t TB) *Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	c, err := StartCluster(ctx, ClusterConfig{})
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("testenv: %v", err)
+		}
+	})
+	return c
 }
 
 // Postgres returns the address of a new, empty database on a server that the

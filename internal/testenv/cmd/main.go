@@ -9,7 +9,9 @@
 // the services and exits as COMMAND did. start leaves them running and prints
 // the variables as shell exports. A service whose variable is set already is
 // used as it is. The services mysql (MariaDB; RINGMASTER_TEST_MYSQL_URL) and
-// redis (RINGMASTER_TEST_REDIS_URL) are started where LIST names them.
+// redis (RINGMASTER_TEST_REDIS_URL) are started where LIST names them, and so
+// is rabbitmq-cluster (three nodes; RINGMASTER_TEST_AMQP_CLUSTER, their
+// addresses with commas).
 package main
 
 import (
@@ -82,9 +84,11 @@ func services(list string) (testenv.Services, error) {
 			s.MySQL = true
 		case "redis":
 			s.Redis = true
+		case "rabbitmq-cluster":
+			s.RabbitCluster = true
 		case "":
 		default:
-			return s, fmt.Errorf("unknown service %q: rabbitmq, postgres, mysql and redis are known", name)
+			return s, fmt.Errorf("unknown service %q: rabbitmq, rabbitmq-cluster, postgres, mysql and redis are known", name)
 		}
 	}
 	return s, nil
