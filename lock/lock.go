@@ -3,8 +3,12 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 var (
@@ -35,6 +39,49 @@ type SessionConfig struct {
 	TTL time.Duration
 	// Logger gets what an operator should know; nil discards.
 	Logger *slog.Logger
+	// Now is the clock by which the session judges how long ago it was renewed;
+	// nil is time.Now. Only differences between its readings count, which
+	// time.Time takes by the monotonic clock: whatever the wall clock does, a
+	// session lives as long as it would have.
+	Now func() time.Time
+}
+
+// WithDefaults fills in what was left out, or says which setting breaks which
+// rule (ErrInvalid).
+func (c SessionConfig) WithDefaults() (SessionConfig, error) {
+	if c.TTL == 0 {
+		c.TTL = DefaultTTL
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.TTL < MinTTL {
+		return c, fmt.Errorf("%w: TTL is %v, below the least of %v", ErrInvalid, c.TTL, MinTTL)
+	}
+	if err := checkText("owner", c.Owner, true); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// CheckName returns ErrInvalid for what cannot be the name of a lease.
+func CheckName(name string) error { return checkText("name", name, false) }
+
+func checkText(what, text string, spaces bool) error {
+	switch {
+	case text == "":
+		return fmt.Errorf("%w: %s is empty", ErrInvalid, what)
+	case len(text) > MaxNameBytes:
+		return fmt.Errorf("%w: %s has %d bytes, more than %d", ErrInvalid, what, len(text), MaxNameBytes)
+	case !utf8.ValidString(text):
+		return fmt.Errorf("%w: %s is not UTF-8", ErrInvalid, what)
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' && !spaces }):
+		return fmt.Errorf("%w: %s %q has a character that it must not have", ErrInvalid, what, text)
+	}
+	return nil
 }
 
 // Provider keeps leases. It is safe for concurrent use.
@@ -48,12 +95,16 @@ type Provider interface {
 // Session holds leases, and renews all of them together. It is safe for
 // concurrent use.
 type Session interface {
-	// TryLock takes the lease of a name, or returns ErrHeld at once. A name has
-	// 1 to MaxNameBytes bytes of printable text without spaces.
+	// TryLock takes the lease of a name, or returns ErrHeld at once, also when
+	// others are waiting for it. A name has 1 to MaxNameBytes bytes of printable
+	// text without spaces. After any other error but ErrLost the provider may
+	// have granted the lease all the same; the session then gives it back in the
+	// background.
 	TryLock(ctx context.Context, name string) (Lease, error)
 	// Lock waits for the lease of a name. Those who wait get it in the order in
 	// which they came, as far as the provider says so in its own documentation.
-	// When ctx ends, the session no longer waits.
+	// A session has one place in that order for each name, however many of its
+	// goroutines wait. When ctx ends, the session no longer waits.
 	Lock(ctx context.Context, name string) (Lease, error)
 	// Lost is closed as soon as the session may have ended: the provider said
 	// so, or so much time has passed since the last renewal was sent, by the

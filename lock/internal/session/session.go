@@ -1,0 +1,346 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/lock"
+)
+
+// Backend is what a provider does for one session. Errors that wrap lock.ErrLost
+// say that the provider no longer knows the session, and end it; after any other
+// error the outcome is unknown.
+type Backend interface {
+	// Renew has the provider keep the session for another TTL.
+	Renew(ctx context.Context) error
+	// TryLock takes a lease and returns its token, or lock.ErrHeld. If the
+	// session holds it already, because an earlier answer was lost, its token
+	// is returned.
+	TryLock(ctx context.Context, name string) (token uint64, err error)
+	// Lock is TryLock that waits.
+	Lock(ctx context.Context, name string) (token uint64, err error)
+	// Release gives a lease back, or returns lock.ErrNotHolder.
+	Release(ctx context.Context, name string, token uint64) error
+	// Forget gives back the lease of a name, whatever its token, and the place
+	// of the session among those who wait for it.
+	Forget(ctx context.Context, name string) error
+	// End releases everything and ends the session.
+	End(ctx context.Context) error
+}
+
+// Session implements lock.Session.
+type Session struct {
+	cfg      lock.SessionConfig
+	backend  Backend
+	ctx      context.Context // ends, with lock.ErrLost, when the session is lost
+	cancel   context.CancelCauseFunc
+	watch    *time.Timer // goes off when the deadline may have passed
+	closing  sync.Once
+	closed   error // what closing returned
+	backgrnd sync.WaitGroup
+
+	mu       sync.Mutex
+	deadline time.Time
+	ended    bool
+	places   map[string]*place
+	leases   map[string]*Lease
+}
+
+// place is where the goroutines of this session queue for one name: at most one
+// of them deals with the provider or holds the lease.
+type place struct {
+	turn  chan struct{} // holds a value while somebody has it
+	users int           // who has it or waits for it; at zero the place goes
+}
+
+// Start makes a session of what a provider has opened. The configuration has its
+// defaults; opened is the time, by its clock, just before the request was sent
+// that opened the session.
+func Start(cfg lock.SessionConfig, opened time.Time, b Backend) *Session {
+	s := &Session{cfg: cfg, backend: b, places: map[string]*place{}, leases: map[string]*Lease{}}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.deadline = opened.Add(s.sure())
+	s.watch = time.AfterFunc(s.deadline.Sub(cfg.Now()), s.expire)
+	s.backgrnd.Go(s.keep)
+	return s
+}
+
+// sure is for how long after it was renewed the session is surely alive.
+func (s *Session) sure() time.Duration { return s.cfg.TTL - s.cfg.TTL/20 }
+
+// keep renews until the session is over.
+func (s *Session) keep() {
+	wait, failed := s.cfg.TTL/3, false
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		sent := s.cfg.Now()
+		// An attempt that hangs leaves time for another.
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL/3)
+		err := s.backend.Renew(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			s.extend(sent)
+			wait, failed = s.cfg.TTL/3, false
+		case errors.Is(err, lock.ErrLost):
+			s.Lose(err)
+			return
+		case s.ctx.Err() == nil:
+			if !failed {
+				s.cfg.Logger.Warn("a lock session was not renewed, trying on", "owner", s.cfg.Owner, "error", err)
+			}
+			wait, failed = s.cfg.TTL/20, true
+		}
+		timer.Reset(wait)
+	}
+}
+
+// extend moves the deadline after a renewal that was sent at that time.
+func (s *Session) extend(sent time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := sent.Add(s.sure()); !s.ended && d.After(s.deadline) {
+		s.deadline = d
+		s.watch.Reset(d.Sub(s.cfg.Now()))
+	}
+}
+
+// expire runs when the deadline may have passed.
+func (s *Session) expire() {
+	if !s.Alive() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		// The timer has its own idea of time. Not at once, whatever the clock says.
+		s.watch.Reset(max(s.deadline.Sub(s.cfg.Now()), time.Millisecond))
+	}
+}
+
+// Alive reports whether the session is surely alive, and ends it if it is not.
+func (s *Session) Alive() bool {
+	s.mu.Lock()
+	ended, over := s.ended, !s.cfg.Now().Before(s.deadline)
+	s.mu.Unlock()
+	if over && !ended {
+		s.Lose(fmt.Errorf("%w: not renewed for %v", lock.ErrLost, s.sure()))
+	}
+	return !ended && !over
+}
+
+// Lose ends the session here; the cause wraps lock.ErrLost. The provider is not
+// told.
+func (s *Session) Lose(cause error) {
+	if s.end(cause) {
+		s.cfg.Logger.Error("a lock session is lost", "owner", s.cfg.Owner, "error", cause)
+	}
+}
+
+func (s *Session) end(cause error) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	s.ended = true
+	s.watch.Stop()
+	for _, l := range s.leases {
+		close(l.lost)
+	}
+	clear(s.leases)
+	s.cancel(cause)
+	return true
+}
+
+// LoseLease ends one lease here, if the session holds it under that token.
+func (s *Session) LoseLease(name string, token uint64) {
+	if s.drop(name, token) {
+		s.cfg.Logger.Error("a lease is lost", "owner", s.cfg.Owner, "name", name, "token", token)
+		s.leave(name)
+	}
+}
+
+// drop removes a lease from the books.
+func (s *Session) drop(name string, token uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok := s.leases[name]
+	if !ok || l.token != token {
+		return false
+	}
+	delete(s.leases, name)
+	close(l.lost)
+	return true
+}
+
+// Lost implements lock.Session.
+func (s *Session) Lost() <-chan struct{} {
+	s.Alive()
+	return s.ctx.Done()
+}
+
+// TryLock implements lock.Session.
+func (s *Session) TryLock(ctx context.Context, name string) (lock.Lease, error) {
+	if err := lock.CheckName(name); err != nil {
+		return nil, err
+	}
+	if !s.Alive() {
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, context.Cause(s.ctx))
+	}
+	select {
+	case s.enter(name) <- struct{}{}:
+	default:
+		s.exit(name)
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, lock.ErrHeld)
+	}
+	return s.acquire(ctx, name, s.backend.TryLock)
+}
+
+// Lock implements lock.Session.
+func (s *Session) Lock(ctx context.Context, name string) (lock.Lease, error) {
+	if err := lock.CheckName(name); err != nil {
+		return nil, err
+	}
+	select {
+	case s.enter(name) <- struct{}{}:
+	case <-s.Lost():
+		s.exit(name)
+		return nil, fmt.Errorf("waiting for the lease of %s: %w", name, context.Cause(s.ctx))
+	case <-ctx.Done():
+		s.exit(name)
+		return nil, fmt.Errorf("waiting for the lease of %s: %w", name, ctx.Err())
+	}
+	return s.acquire(ctx, name, s.backend.Lock)
+}
+
+// acquire asks the provider. The caller has the turn for the name.
+func (s *Session) acquire(ctx context.Context, name string, ask func(context.Context, string) (uint64, error)) (lock.Lease, error) {
+	bound, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
+
+	if !s.Alive() {
+		s.leave(name)
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, context.Cause(s.ctx))
+	}
+	token, err := ask(bound, name)
+	if errors.Is(err, lock.ErrLost) {
+		s.Lose(err)
+	}
+	if !s.Alive() {
+		s.leave(name)
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, context.Cause(s.ctx))
+	}
+	switch {
+	case errors.Is(err, lock.ErrHeld):
+		s.leave(name)
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, lock.ErrHeld)
+	case err != nil:
+		s.forget(ctx, name)
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, err)
+	}
+	l := &Lease{session: s, name: name, token: token, lost: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, fmt.Errorf("taking the lease of %s: %w", name, context.Cause(s.ctx))
+	}
+	s.leases[name] = l
+	return l, nil
+}
+
+// forget gives back what the provider may have granted, and then the turn. It
+// tries once while the caller waits; what fails is tried on in the background.
+func (s *Session) forget(ctx context.Context, name string) {
+	try := func(ctx context.Context) bool {
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/3)
+		defer cancel()
+		err := s.backend.Forget(ctx, name)
+		if errors.Is(err, lock.ErrLost) {
+			s.Lose(err)
+		}
+		return err == nil || s.ctx.Err() != nil
+	}
+	if try(context.WithoutCancel(ctx)) {
+		s.leave(name)
+		return
+	}
+	s.background(func() {
+		defer s.leave(name)
+		for {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(s.cfg.TTL / 20):
+			}
+			if try(s.ctx) {
+				return
+			}
+		}
+	})
+}
+
+// background runs f unless the session has ended, whose leases end with it.
+func (s *Session) background(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.backgrnd.Go(f)
+	}
+}
+
+// enter joins those who want the turn for a name.
+func (s *Session) enter(name string) chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.places[name]
+	if p == nil {
+		p = &place{turn: make(chan struct{}, 1)}
+		s.places[name] = p
+	}
+	p.users++
+	return p.turn
+}
+
+// leave gives the turn to the next.
+func (s *Session) leave(name string) {
+	s.mu.Lock()
+	turn := s.places[name].turn
+	s.mu.Unlock()
+	<-turn
+	s.exit(name)
+}
+
+// exit leaves without having had the turn, or after it.
+func (s *Session) exit(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.places[name]
+	if p.users--; p.users == 0 {
+		delete(s.places, name)
+	}
+}
+
+// Close implements lock.Session. Of a session that is lost already it returns no
+// error: there is nothing left to release that the provider would not take back
+// by itself.
+func (s *Session) Close(ctx context.Context) error {
+	s.closing.Do(func() {
+		first := s.end(fmt.Errorf("%w: it was closed", lock.ErrLost))
+		s.backgrnd.Wait()
+		if err := s.backend.End(ctx); err != nil && first {
+			s.closed = fmt.Errorf("closing a lock session: %w", err)
+		}
+	})
+	return s.closed
+}
