@@ -78,7 +78,8 @@ type dispatcher struct {
 
 	mu      sync.Mutex
 	classes map[classKey]*class
-	peers   map[string]*peer // by worker incarnation
+	fleets  map[string]*fleet // by service
+	peers   map[string]*peer  // by worker incarnation
 	marks   map[string]*watermark
 	dirty   []*peer  // with something to publish
 	notices []parcel // for workers that are sent no tasks
@@ -105,7 +106,7 @@ type limboTask struct {
 
 func newDispatcher(e *Engine) *dispatcher {
 	return &dispatcher{
-		eng: e, classes: map[classKey]*class{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
+		eng: e, classes: map[classKey]*class{}, fleets: map[string]*fleet{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
 		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, known: newKnownWorkers(), connected: true,
 	}
 }
@@ -119,8 +120,8 @@ func (d *dispatcher) class(step *definitions.Step, phase machine.Phase) *class {
 	c := d.classes[key]
 	if c == nil {
 		c = &class{key: key, ring: &ring.Ring{}, strict: map[*peer]*backlog{}}
+		d.enroll(c)
 		d.classes[key] = c
-		d.rebuildAll()
 	}
 	return c
 }
@@ -298,44 +299,4 @@ func (c *class) take(q *backlog) entry {
 		c.whole--
 	}
 	return e
-}
-
-// rebuild makes a class's ring anew from the workers that are ready, and gives
-// what waits another chance.
-func (d *dispatcher) rebuild(c *class) {
-	c.members = c.members[:0:0]
-	var members []ring.Member
-	for _, p := range d.sortedPeers() {
-		if p.ready() && p.serves(c.key) {
-			c.members = append(c.members, p)
-			members = append(members, p.member())
-		}
-	}
-	next, err := c.ring.Update(members)
-	if err != nil {
-		// Heartbeats were checked when they were decoded.
-		d.eng.log.Error("ring not rebuilt", "service", c.key.service, "type", c.key.typ, "error", err)
-		next, c.members = &ring.Ring{}, nil
-	}
-	c.ring = next
-	for p, q := range c.strict {
-		q.drain(func(e entry) { c.waiting.push(e) })
-		delete(c.strict, p)
-	}
-	for n := c.waiting.len(); n > 0; n-- {
-		e := c.take(&c.waiting)
-		if p := d.choose(c, e.hash); p != nil {
-			d.send(p, c, e)
-			continue
-		}
-		d.wait(c, e)
-		if c.key.place != definitions.Ring {
-			// Nobody has credit. What was taken went to the back; so that the
-			// order stays, the rest follows it.
-			for n--; n > 0; n-- {
-				d.wait(c, c.take(&c.waiting))
-			}
-			return
-		}
-	}
 }

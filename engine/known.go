@@ -125,14 +125,16 @@ func (e *Engine) noteLoop(ctx context.Context) {
 func (d *dispatcher) noted(now map[string]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	changed := false
+	grown := map[string]bool{}
 	for _, p := range d.peers {
 		if !p.noted && now[p.id] == p.service {
-			p.noted, changed = true, true
+			p.noted, grown[p.service] = true, true
 		}
 	}
-	if changed {
-		d.rebuildAll()
+	for service := range grown {
+		d.changed(service)
+	}
+	if len(grown) > 0 {
 		d.wakeSender()
 	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -92,7 +91,7 @@ func (d *dispatcher) sortedPeers() []*peer {
 	for _, p := range d.peers {
 		peers = append(peers, p)
 	}
-	slices.SortFunc(peers, func(a, b *peer) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(peers, byID)
 	return peers
 }
 
@@ -119,8 +118,11 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 	}
 	p.heartbeat, p.seen, p.interval = hb.Sequence, d.eng.clock.since(), time.Duration(hb.IntervalMS)*time.Millisecond
 	d.raiseFloor(hb.Worker, hb.Floor[d.eng.id])
-	if d.describe(p, hb) {
-		d.rebuildAll()
+	if service := p.service; d.describe(p, hb) {
+		d.changed(service)
+		if p.service != service {
+			d.changed(p.service)
+		}
 	}
 	d.reconcile(p, hb, moved)
 	d.reported(p)
@@ -136,7 +138,7 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 // describe takes over what a worker says of itself, and tells whether that
 // changes any ring.
 func (d *dispatcher) describe(p *peer, hb *protocol.Heartbeat) bool {
-	draining := hb.Draining || hb.Leaving
+	draining, was := hb.Draining || hb.Leaving, p.ready()
 	changed := p.queue != hb.Queue || p.draining != draining || p.unreachable || p.weight != hb.Weight ||
 		p.name != hb.Name || p.service != hb.Service || !slices.Equal(p.types, hb.TaskTypes)
 	p.name, p.queue, p.service, p.rel, p.types = hb.Name, hb.Queue, hb.Service, hb.Release, hb.TaskTypes
@@ -146,7 +148,7 @@ func (d *dispatcher) describe(p *peer, hb *protocol.Heartbeat) bool {
 	p.weight, p.credit, p.capacity, p.draining, p.unreachable = hb.Weight, hb.Credit, hb.Capacity, draining, false
 	p.version = min(hb.Speaks().Max, protocol.Version)
 	p.batches = slices.Contains(hb.Capabilities, protocol.CapabilityBatch)
-	return changed
+	return changed && (was || p.ready())
 }
 
 // reconcile compares what a worker lists with what it was sent.
@@ -301,7 +303,7 @@ func (d *dispatcher) forget(p *peer, how string) {
 	d.known.gone[p.id] = d.eng.clock.since()
 	p.unreachable = true
 	d.eng.log.Info("worker gone", "worker", p.id, "service", p.service, "how", how, "tasks", len(p.out))
-	d.rebuildAll()
+	d.changed(p.service)
 	for _, s := range p.out {
 		switch {
 		case s.seq == 0 && !s.adopted:
@@ -384,11 +386,11 @@ func (d *dispatcher) connection(up bool) {
 func (d *dispatcher) returned(queue string, ids []protocol.TaskID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, p := range d.peers {
+	for _, p := range d.sentTo(queue) {
 		if p.queue == queue && !p.unreachable {
 			p.unreachable = true
 			d.eng.log.Warn("worker unreachable", "worker", p.id, "service", p.service)
-			d.rebuildAll()
+			d.changed(p.service)
 			for _, s := range p.out {
 				if s.seq == 0 && !s.adopted {
 					d.move(p, s)
@@ -404,17 +406,13 @@ func (d *dispatcher) returned(queue string, ids []protocol.TaskID) {
 	d.wakeSender()
 }
 
-func (d *dispatcher) rebuildAll() {
+// sentTo returns the worker that has that queue, or, if it is that of none now,
+// all of them: one may have had it.
+func (d *dispatcher) sentTo(queue string) map[string]*peer {
 	for _, p := range d.peers {
-		p.classes = p.classes[:0]
-	}
-	for _, c := range d.classes {
-		d.rebuild(c)
-	}
-	for _, c := range d.classes {
-		for _, p := range c.members {
-			p.classes = append(p.classes, c)
+		if p.queue == queue {
+			return map[string]*peer{p.id: p}
 		}
 	}
-	d.eng.metrics.ringRebuilds.Inc()
+	return d.peers
 }

@@ -63,6 +63,21 @@ func (q *fifo) pop() entry {
 	}
 }
 
+// front is the first entry; the queue must not be empty.
+func (q *fifo) front() *entry {
+	c, at := 0, q.head
+	for {
+		if at == len(q.chunks[c]) {
+			c, at = c+1, 0
+			continue
+		}
+		if e := &q.chunks[c][at]; e.id.Attempt != 0 {
+			return e
+		}
+		at++
+	}
+}
+
 // remove takes out the entry of a task, wherever it is in the queue. It costs
 // a scan; only cancels and queue timeouts pay it.
 func (q *fifo) remove(id protocol.TaskID) (entry, bool) {
@@ -122,6 +137,15 @@ func (b *backlog) pop() entry {
 	for i := len(b.levels) - 1; ; i-- {
 		if q := b.levels[i]; q != nil && q.len() > 0 {
 			return q.pop()
+		}
+	}
+}
+
+// front is the entry that pop would take; there must be one.
+func (b *backlog) front() *entry {
+	for i := len(b.levels) - 1; ; i-- {
+		if q := b.levels[i]; q != nil && q.len() > 0 {
+			return q.front()
 		}
 	}
 }

@@ -67,8 +67,11 @@ func New(members []Member) (*Ring, error) { return empty.Update(members) }
 // Update makes a ring of other members, equal to what [New] would make of
 // them. Points of members that were there with the same weight are reused, so
 // that a change of few members takes one pass over the points instead of
-// sorting them. r is not changed.
+// sorting them. r is not changed; it is the answer if nothing is.
 func (r *Ring) Update(members []Member) (*Ring, error) {
+	if len(members) > 0 && slices.Equal(members, r.members) {
+		return r, nil
+	}
 	n, err := arrange(members)
 	if err != nil {
 		return nil, err

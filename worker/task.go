@@ -19,7 +19,7 @@ type TaskInfo struct {
 	Type string
 	// Version is the part of Type after its '@'; empty if it has none.
 	Version string
-	Phase    protocol.Phase
+	Phase   protocol.Phase
 	// OnePhase, of a commit alone: the participant is the only one and was not
 	// asked to prepare. A commit without it comes after a vote.
 	OnePhase bool
