@@ -25,6 +25,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/store/postgres"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 	"github.com/ringmaster-dev/ringmaster/worker"
 	"github.com/ringmaster-dev/ringmaster/worker/outbox"
@@ -195,6 +196,10 @@ func registered(t *testing.T) map[string]metric {
 	stopWorker()
 	check(t, e.Stop(ctx))
 	check(t, store.Close())
+	// It registers its metrics before it finds that nobody listens.
+	if _, err := postgres.Open(ctx, postgres.Config{URL: "postgres://127.0.0.1:1/x", Registerer: r}); err == nil {
+		t.Error("a database listens on port 1")
+	}
 	return r.found
 }
 
