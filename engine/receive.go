@@ -254,6 +254,7 @@ func (e *Engine) announceLoop(ctx context.Context) {
 // filled in. A failure is made good by the next one.
 func (e *Engine) announce(ctx context.Context, a protocol.Announcement) {
 	a.Orchestrator = e.id
+	a.IntervalMS = e.cfg.HeartbeatInterval.Milliseconds()
 	a.Shards = make(map[uint32]uint64, len(e.shards))
 	for _, s := range e.shards {
 		a.Shards[s.id] = s.epoch

@@ -369,6 +369,7 @@ func (a *Announcement) check() error {
 	c := checker{kind: KindAnnouncement}
 	c.versions(a.Version, a.MaxVersion)
 	c.name("orchestrator", a.Orchestrator, MaxNameBytes)
+	c.number("interval_ms", a.IntervalMS, 0, 600_000)
 	for shard, epoch := range a.Shards {
 		c.number("shards", int64(shard), 0, MaxShards-1)
 		c.unsigned("shards", epoch)

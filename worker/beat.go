@@ -68,16 +68,18 @@ func (w *Worker) heartbeat(leaving bool) (h protocol.Heartbeat, ok bool) {
 		return h, false
 	}
 	w.beats++
+	now := time.Now()
+	w.sharers = w.board.sharers(now)
 	h = protocol.Heartbeat{
 		Worker: w.id, Name: w.cfg.Name, Queue: w.queue, Service: w.cfg.Service,
-		TaskTypes: w.types, Capacity: w.cfg.Concurrency, Credit: w.cfg.Concurrency + w.cfg.Prefetch,
+		TaskTypes: w.types, Capacity: w.cfg.Concurrency, Credit: w.credit(),
 		Weight: w.cfg.Weight, Release: w.cfg.Release, Leaving: leaving,
 		IntervalMS: w.cfg.HeartbeatInterval.Milliseconds(), Sequence: w.beats,
 	}
 	if !w.cfg.DisableBatch {
 		h.Capabilities = []string{protocol.CapabilityBatch}
 	}
-	w.board.list(&h, time.Now())
+	w.board.list(&h, now)
 	return h, true
 }
 

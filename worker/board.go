@@ -43,7 +43,9 @@ type peer struct {
 	issued   uint64      // last number given to a result for it
 	numbered fifo[entry] // results for it in the order of their numbers
 	unfit    bool        // it left, or a result for it came back: wait until it announces itself
+	shards   int         // that it owns
 	seen     time.Time
+	interval time.Duration // between its announcements; 0 if it does not say
 }
 
 // entry is a number of a peer's results. It is void once the task has gone or
@@ -99,6 +101,12 @@ func (b *board) claims(p *peer, shard uint32, epoch uint64) (valid, changed bool
 	}
 	if changed = c.owner != p; changed || epoch > c.epoch {
 		b.shards[shard] = claim{epoch, p}
+	}
+	if changed {
+		p.shards++
+		if c.owner != nil {
+			c.owner.shards--
+		}
 	}
 	return true, changed
 }
@@ -297,7 +305,7 @@ func (b *board) announce(a *protocol.Announcement, now time.Time) {
 		b.settle(p, mark)
 	}
 	wasUnfit := p.unfit
-	p.unfit = a.Leaving
+	p.unfit, p.interval = a.Leaving, time.Duration(a.IntervalMS)*time.Millisecond
 	if moved {
 		b.rehome()
 	}
@@ -396,24 +404,18 @@ func (b *board) interruptAll() {
 	}
 }
 
+// peerListed is how long a silent orchestrator is listed in heartbeats. One that
+// was only away says so when it is back, and is listed again.
+const peerListed = time.Minute
+
 // peerMemory is how long a silent orchestrator without results and shards is
 // remembered. It has to be far longer than a pause that one survives.
 const peerMemory = time.Hour
 
 // prune forgets orchestrators that have long been silent.
 func (b *board) prune(now time.Time) {
-	var owners map[*peer]bool
 	for id, p := range b.peers {
-		if now.Sub(p.seen) < peerMemory || p.floor() <= p.issued {
-			continue
-		}
-		if owners == nil {
-			owners = map[*peer]bool{}
-			for _, c := range b.shards {
-				owners[c.owner] = true
-			}
-		}
-		if !owners[p] {
+		if now.Sub(p.seen) >= peerMemory && p.floor() > p.issued && p.shards == 0 {
 			delete(b.peers, id)
 		}
 	}
@@ -425,6 +427,9 @@ func (b *board) list(h *protocol.Heartbeat, now time.Time) {
 	h.Received = make(map[string]uint64, len(b.peers))
 	h.Floor = make(map[string]uint64, len(b.peers))
 	for id, p := range b.peers {
+		if now.Sub(p.seen) > max(peerListed, silentAnnouncements*p.interval) {
+			continue
+		}
 		if p.issued > 0 {
 			h.Floor[id] = p.floor()
 		}

@@ -323,3 +323,70 @@ func TestCommitsAndAbortsGoFirst(t *testing.T) {
 	d.accept(msgs, protocol.Version, "svc", nil, d.now)
 	d.expect("the order", fmt.Sprint(d.perform()), "[2 4 1 3]")
 }
+
+func TestRoomIsDividedAmongOrchestratorsThatOwnShards(t *testing.T) {
+	d := newDesk(t, Config{})
+	step := func(what string, want int, change func()) {
+		t.Helper()
+		if change(); d.sharers(d.now) != want {
+			t.Errorf("%s: the room is divided by %d, not %d", what, d.sharers(d.now), want)
+		}
+	}
+	every := func(owner string, epoch uint64, shards ...uint32) *protocol.Announcement {
+		a := &protocol.Announcement{Orchestrator: owner, IntervalMS: 2000, Shards: map[uint32]uint64{}}
+		for _, s := range shards {
+			a.Shards[s] = epoch
+		}
+		return a
+	}
+	pass := func(t time.Duration) { d.now = d.now.Add(t) }
+	step("nobody is there", 1, func() {})
+	step("one comes", 1, func() { d.announce(every("a", 1, 0, 1, 2, 3), d.now) })
+	step("one comes that owns nothing", 1, func() { d.announce(every("b", 1), d.now) })
+	step("it takes a shard", 2, func() { d.announce(every("b", 2, 3), d.now) })
+	step("a third takes one, and says nothing of its interval", 3, func() { d.announces("c", false, 2, 0, 2) })
+	step("one takes the other's last shard", 2, func() { d.announce(every("b", 3, 2, 3), d.now) })
+	step("one leaves", 1, func() { a := every("b", 3, 2, 3); a.Leaving = true; d.announce(a, d.now) })
+	step("it is back", 2, func() { d.announce(every("b", 3, 2, 3), d.now) })
+	step("one is silent for two intervals", 2, func() { pass(4 * time.Second); d.announce(every("a", 1, 0, 1), d.now) })
+	step("and for three", 1, func() { pass(2 * time.Second) })
+	step("it sends a task", 2, func() { d.deliver("b", 3, 2) })
+	step("all are silent", 1, func() { pass(time.Hour) })
+	step("the other takes everything", 1, func() { d.announce(every("a", 9, 0, 1, 2, 3), d.now) })
+	d.expect("shards", []int{d.peers["a"].shards, d.peers["b"].shards, d.peers["c"].shards}, "[4 0 0]")
+}
+
+func TestPartsOfTheRoomAreRoundedUp(t *testing.T) {
+	for _, c := range []struct{ concurrency, prefetch, sharers, want int }{
+		{16, 256, 1, 272}, {16, 256, 2, 136}, {16, 256, 3, 92}, {1, 0, 3, 1}, {5, 1, 2, 4}, {10, 0, 10, 1},
+	} {
+		w := Worker{cfg: Config{Concurrency: c.concurrency, Prefetch: c.prefetch}, sharers: c.sharers}
+		if got := w.credit(); got != c.want || got*c.sharers > c.concurrency+c.prefetch+2*(c.sharers-1) {
+			t.Errorf("%+v: each of them gets %d", c, got)
+		}
+	}
+}
+
+func TestSilentOrchestratorsAreNotListedUntilTheyAreHeardOfAgain(t *testing.T) {
+	d := newDesk(t, Config{})
+	listed := func() string {
+		var h protocol.Heartbeat
+		d.list(&h, d.now)
+		return fmt.Sprint(h.Received, h.Floor)
+	}
+	d.deliver("a", 1, 1)
+	d.perform()
+	d.settle(d.peers["a"], 1)
+	for range 50 { // restarts
+		d.now = d.now.Add(10 * time.Second)
+		d.deliver(fmt.Sprint("b", d.now.Unix()), 2, 2, 3)
+	}
+	var h protocol.Heartbeat
+	if d.list(&h, d.now); len(h.Received) > 7 {
+		t.Errorf("%d orchestrators are listed", len(h.Received))
+	}
+	d.now = d.now.Add(time.Hour / 2)
+	d.expect("after half an hour", listed(), "map[] map[]")
+	d.announces("a", true, 1, 0, 1)
+	d.expect("when one is back", listed(), "map[a:1] map[a:2]")
+}

@@ -49,8 +49,9 @@ type Config struct {
 	// Concurrency is how many handlers run side by side, 1 to 10,000;
 	// default 16.
 	Concurrency int
-	// Prefetch is how many tasks beyond Concurrency each orchestrator may have
-	// waiting here. The default, 256, keeps handlers of a few milliseconds
+	// Prefetch is how many tasks beyond Concurrency orchestrators may have
+	// waiting here. Where several own shards, each is granted an equal part of
+	// both. The default, 256, keeps handlers of a few milliseconds
 	// busy; fewer starve them. Where tasks take seconds, choose a small one
 	// (or a negative one for none): a task that waits here is not moved to a
 	// worker that joins. At most 20,000.

@@ -207,3 +207,22 @@ func TestFaultsOfRegistrationEndRun(t *testing.T) {
 		t.Errorf("Run returned %v", err)
 	}
 }
+
+func TestEachOrchestratorIsGrantedAShareOfTheWorkersRoom(t *testing.T) {
+	b := newBroker(t)
+	one, two := newOrchestrator(t, b, "o1"), newOrchestrator(t, b, "o2")
+	start(t, b, worker.Config{Concurrency: 7, Prefetch: 20, HeartbeatInterval: time.Minute}, withEcho)
+	one.ready()
+	one.own(1, 0, 1)
+	credit := func(want int) func(protocol.Heartbeat) bool {
+		return func(h protocol.Heartbeat) bool { return h.Credit == want }
+	}
+	one.beat("all of its room", credit(27))
+	two.own(2, 1)
+	one.beat("half of its room", credit(14))
+	two.leave()
+	seen := one.beat("a heartbeat after one left", func(h protocol.Heartbeat) bool { return h.Sequence > 2 && h.Credit == 27 })
+	if seen.Capacity != 7 {
+		t.Errorf("its capacity is %d", seen.Capacity)
+	}
+}

@@ -158,6 +158,17 @@ func (o *orchestrator) announce(hello bool, durable map[string]uint64) {
 	}
 }
 
+// leave announces that it goes.
+func (o *orchestrator) leave() {
+	o.t.Helper()
+	o.mu.Lock()
+	a := protocol.Announcement{Orchestrator: o.id, Leaving: true, Shards: o.shards}
+	o.mu.Unlock()
+	if err := o.conn.Publish(o.t.Context(), protocol.EncodeAnnouncement(protocol.AnnouncementsExchange(""), &a)); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
 // beat waits for a heartbeat, also an earlier one, that cond is true of.
 func (o *orchestrator) beat(what string, cond func(protocol.Heartbeat) bool) (h protocol.Heartbeat) {
 	o.t.Helper()

@@ -167,8 +167,9 @@ func (w *Worker) onAnnouncement(d broker.Delivery) {
 	before := w.board.held
 	w.board.announce(&a, time.Now())
 	w.roomMade(before)
+	divided := w.board.sharers(time.Now()) != w.sharers
 	w.mu.Unlock()
-	if a.Hello {
+	if a.Hello || divided {
 		kick(w.news)
 	}
 	kick(w.post)

@@ -38,8 +38,11 @@ type Worker struct {
 	queue string // "" until it is declared
 	types []string
 	beats uint64
-	idle  int       // executors that wait
-	work  sync.Cond // executors wait here for tasks and for room
+	// sharers is among how many orchestrators the last heartbeat divided the
+	// worker's room.
+	sharers int
+	idle    int       // executors that wait
+	work    sync.Cond // executors wait here for tasks and for room
 
 	executors sync.WaitGroup
 	post      chan struct{} // there may be something in the outbox
