@@ -7,14 +7,14 @@ LDFLAGS  := -X main.version=$(VERSION)
 VULN     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo demo-rabbit demo-bank test test-race bench bench-quick lint vuln fuzz clean
+.PHONY: help build demo demo-rabbit demo-bank test test-race bench bench-quick chaos chaos-short lint vuln fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## build the binaries into bin/
 	@mkdir -p $(BIN)
-	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/order-flow/cmd/... ./examples/bank-transfer/cmd/...
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/order-flow/cmd/... ./examples/bank-transfer/cmd/... ./chaos
 
 demo: ## orders flow, fail and are compensated, in one process; nothing to install
 	$(GO) run ./examples/order-flow/cmd/demo
@@ -36,6 +36,12 @@ bench: build ## measure against the broker's and the disk's own ceiling; writes 
 
 bench-quick: build ## the same with shorter phases, in about two minutes
 	$(GO) run ./bench --bin $(BIN) --quick
+
+chaos: build ## break every part of a whole deployment while 20,000 orders run through it; CHAOS='--seed N' repeats a plan
+	$(BIN)/chaos --bin $(BIN) $(CHAOS)
+
+chaos-short: build ## the same in less than three minutes, with the same plan each time
+	$(BIN)/chaos --bin $(BIN) --short --seed 1 $(CHAOS)
 
 vuln: ## known vulnerabilities of what is used; needs govulncheck's database
 	$(GO) run $(VULN) ./...

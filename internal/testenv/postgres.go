@@ -179,6 +179,60 @@ func (s *PostgresServer) Kill() {
 	}
 }
 
+// Stop ends the server in the regular way, without waiting for its clients to
+// leave; its data stay.
+func (s *PostgresServer) Stop(ctx context.Context) error {
+	if s.server == nil {
+		return nil
+	}
+	s.server.signal(syscall.SIGINT)
+	select {
+	case <-s.server.exited:
+		s.server = nil
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stopping PostgreSQL: %w", ctx.Err())
+	}
+}
+
+// Running tells whether the server has not ended, by itself or otherwise.
+func (s *PostgresServer) Running() bool {
+	if s.server == nil {
+		return false
+	}
+	select {
+	case <-s.server.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Pause freezes the server with its children: connections stay and nothing
+// answers. Resume ends that.
+func (s *PostgresServer) Pause() error {
+	if !s.Running() {
+		return errors.New("the server does not run")
+	}
+	s.server.signal(syscall.SIGSTOP) // first, so that no child is new
+	for _, pid := range children(s.server.pid()) {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // an error says that it has ended
+	}
+	return nil
+}
+
+// Resume wakes a server that was paused.
+func (s *PostgresServer) Resume() error {
+	if !s.Running() {
+		return errors.New("the server does not run")
+	}
+	for _, pid := range children(s.server.pid()) {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+	s.server.signal(syscall.SIGCONT)
+	return nil
+}
+
 // children are the processes that a process has started. Where there is no /proc
 // there are none to be known; they end by themselves when they notice.
 func children(parent int) (pids []int) {

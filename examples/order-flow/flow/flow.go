@@ -42,7 +42,13 @@ func orderFlow() *definitions.Workflow {
 			'total':    steps.create.output.total,
 			'tracking': steps.deliver.output.tracking,
 		}`)
+	Steps(b)
+	return b.MustBuild()
+}
 
+// Steps adds the steps of [OrderFlow] to a saga of one's own that takes an
+// [Order], such as one that is serial or holds locks.
+func Steps(b *definitions.SagaBuilder) {
 	b.Step("create").Do(CreateOrder).Undo(CancelOrder)
 
 	b.Step("pay").Do(Charge).Undo(Refund).
@@ -71,6 +77,4 @@ func orderFlow() *definitions.Workflow {
 			'email':    input.customer.email,
 			'tracking': steps.deliver.output.tracking,
 		}`)
-
-	return b.MustBuild()
 }

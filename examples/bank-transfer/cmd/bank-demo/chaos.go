@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/transfer"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 )
 
 // victim is a process that is killed and started again.

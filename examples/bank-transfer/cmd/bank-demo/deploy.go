@@ -11,7 +11,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/ledger"
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/transfer"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 )
 
 // drainGrace is how long a process may take to end in the regular way.

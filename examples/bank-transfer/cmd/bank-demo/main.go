@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/transfer"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 )
 
 type options struct {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/transfer"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 )
 
 func defaults() options {

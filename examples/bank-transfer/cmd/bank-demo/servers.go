@@ -11,7 +11,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/ledger"
 	"github.com/ringmaster-dev/ringmaster/examples/bank-transfer/transfer"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
 )
 

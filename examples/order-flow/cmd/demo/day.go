@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ringmaster-dev/ringmaster/client"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/audit"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/deliveries"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/flow"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )
 

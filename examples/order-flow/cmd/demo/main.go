@@ -19,8 +19,8 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/client"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/load"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 )
 
 type options struct {

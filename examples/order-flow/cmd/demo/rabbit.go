@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/client"
-	"github.com/ringmaster-dev/ringmaster/examples/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/examples/order-flow/deliveries"
+	"github.com/ringmaster-dev/ringmaster/internal/stage"
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 )

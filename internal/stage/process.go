@@ -29,6 +29,9 @@ type Process struct {
 	Args []string
 	Env  []string // besides this process's own
 	Log  string   // file; every start appends
+	// Apart keeps signals of the terminal away from the program. Where the system
+	// can do that, it ends with this process.
+	Apart bool
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended; then err says how
@@ -45,6 +48,9 @@ func (p *Process) Start() error {
 	p.cmd = exec.Command(p.Path, p.Args...)
 	p.cmd.Env = append(os.Environ(), p.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = logFile, logFile
+	if p.Apart {
+		p.cmd.SysProcAttr = apart()
+	}
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
@@ -59,6 +65,20 @@ func (p *Process) Start() error {
 
 // Started tells whether it has ever been started.
 func (p *Process) Started() bool { return p.exited != nil }
+
+// Exited is closed when the process that was started last has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Err says how the process ended, once it has; nil is with status 0.
+func (p *Process) Err() error { return p.err }
+
+// Signal sends a signal; that it has ended is an error.
+func (p *Process) Signal(s os.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %v to %s: %w", s, p.Name, err)
+	}
+	return nil
+}
 
 // PID is the process that was started last.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
