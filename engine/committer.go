@@ -16,6 +16,7 @@ type submission struct {
 	part    store.Part
 	effects effects
 	at      time.Duration // when it was handed over, by the engine's clock
+	lost    error         // the part was not written, since the shard has another owner
 }
 
 // effects are done after the commit that calls for them, in this order.
@@ -29,7 +30,7 @@ type effects struct {
 	children []childRequest
 	answers  []message   // to parents
 	changed  []store.Run // rows whose status is another
-	replies  []func()
+	replies  []func(lost error)
 }
 
 func (fx *effects) empty() bool {
@@ -49,6 +50,9 @@ type committer struct {
 	commits atomic.Uint64
 	queue   *mailbox[submission]
 	done    chan []submission
+
+	parts []store.Part // of the batch at hand
+	of    []int        // whose they are
 }
 
 func newCommitter(e *Engine) *committer {
@@ -58,7 +62,6 @@ func newCommitter(e *Engine) *committer {
 // run commits until ctx ends and everything handed over by then is durable.
 func (c *committer) run(ctx context.Context) error {
 	defer close(c.done)
-	var parts []store.Part
 	for {
 		stopping := false
 		select {
@@ -71,13 +74,7 @@ func (c *committer) run(ctx context.Context) error {
 			if len(batch) == 0 {
 				break
 			}
-			parts = parts[:0]
-			for i := range batch {
-				if p := &batch[i].part; p.Rows() > 0 {
-					parts = append(parts, *p)
-				}
-			}
-			if err := c.commit(parts); err != nil {
+			if err := c.commit(batch); err != nil {
 				return err
 			}
 			c.done <- batch
@@ -88,31 +85,50 @@ func (c *committer) run(ctx context.Context) error {
 	}
 }
 
-func (c *committer) commit(parts []store.Part) error {
-	if len(parts) == 0 {
+func (c *committer) commit(batch []submission) error {
+	c.parts, c.of = c.parts[:0], c.of[:0]
+	for i := range batch {
+		switch s := batch[i].effects.shard; {
+		case s.void:
+			batch[i].lost = errMoved()
+		case batch[i].part.Rows() > 0:
+			c.parts, c.of = append(c.parts, batch[i].part), append(c.of, i)
+		}
+	}
+	defer func() { clear(c.parts) }()
+	if len(c.parts) == 0 {
 		return nil
 	}
 	m := c.eng.metrics
 	began := time.Now()
-	errs, err := c.eng.cfg.Store.Commit(parts)
+	errs, err := c.eng.cfg.Store.Commit(c.parts)
 	if err != nil {
 		m.storeErrors.Inc()
 		return fmt.Errorf("commit: %w", err)
 	}
 	c.commits.Add(1)
 	records := 0
-	for i := range parts {
-		records += len(parts[i].Append)
+	for i := range c.parts {
+		records += len(c.parts[i].Append)
 	}
 	m.commitSeconds.Observe(time.Since(began).Seconds())
 	m.commitRecords.Observe(float64(records))
 	for i, err := range errs {
-		if err != nil {
-			m.storeErrors.Inc()
-			if errors.Is(err, store.ErrStaleEpoch) {
-				return fmt.Errorf("shard %d is owned by another orchestrator: %w", parts[i].Shard, err)
+		if err == nil {
+			continue
+		}
+		m.storeErrors.Inc()
+		switch s := batch[c.of[i]].effects.shard; {
+		case !errors.Is(err, store.ErrStaleEpoch):
+			return fmt.Errorf("commit of shard %d: %w", s.id, err)
+		case c.eng.cfg.Leases == nil:
+			return fmt.Errorf("shard %d is owned by another orchestrator: %w", s.id, err)
+		default:
+			batch[c.of[i]].lost = errMoved()
+			if !s.void {
+				s.void = true
+				close(s.stale)
 			}
-			return fmt.Errorf("commit of shard %d: %w", parts[i].Shard, err)
 		}
 	}
 	return nil
@@ -125,6 +141,12 @@ func (c *committer) perform() {
 		now := e.clock.since()
 		for i := range batch {
 			fx := &batch[i].effects
+			if batch[i].lost != nil {
+				for _, reply := range fx.replies {
+					reply(batch[i].lost)
+				}
+				continue
+			}
 			e.metrics.durableSeconds.Observe((now - batch[i].at).Seconds())
 			e.dispatcher.settled(fx.settled)
 			e.dispatcher.offer(fx.dispatch)
@@ -133,10 +155,10 @@ func (c *committer) perform() {
 			}
 			for j := range fx.children {
 				q := &fx.children[j]
-				e.shardFor(q.id).inbox.put(message{child: q})
+				e.send(e.shardOf(q.id), message{child: q})
 			}
 			for _, m := range fx.answers {
-				e.shardOf(m.ref).inbox.put(m)
+				e.send(shardIndex(m.ref), m)
 			}
 			for _, m := range fx.locks {
 				e.passOn(m)
@@ -145,7 +167,7 @@ func (c *committer) perform() {
 				e.runChanged(r)
 			}
 			for _, reply := range fx.replies {
-				reply()
+				reply(nil)
 			}
 			fx.shard.durable.Store(fx.number)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/lock"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -20,6 +21,13 @@ import (
 type Config struct {
 	Store  store.Store
 	Broker broker.Broker
+
+	// Leases has several orchestrators share the store's shards: each owns those
+	// whose leases it holds. Nil: this one is alone, and owns them all.
+	Leases lock.Provider
+	// LeaseTime is how long the leases of an orchestrator last that is not heard
+	// of, and so when others take over from one that crashed; default 5 s, at least 1 s.
+	LeaseTime time.Duration
 
 	// Namespace prefixes every exchange and queue, so that deployments can
 	// share a broker. Letters, digits, '.', '_' and '-'; default "ringmaster".
@@ -108,6 +116,9 @@ func (c Config) withDefaults() Config {
 	case c.RecoveryGrace < 0:
 		c.RecoveryGrace = 0
 	}
+	if c.LeaseTime == 0 {
+		c.LeaseTime = lock.DefaultTTL
+	}
 	if c.ReconnectGrace == 0 {
 		c.ReconnectGrace = 15 * time.Second
 	}
@@ -137,6 +148,9 @@ func (c Config) validate() error {
 			faults = append(faults, fmt.Errorf("config Namespace: %q is not a letter, digit, '.', '_' or '-'", r))
 			break
 		}
+	}
+	if c.LeaseTime < lock.MinTTL || c.LeaseTime > 10*time.Minute {
+		faults = append(faults, fmt.Errorf("config LeaseTime: must be between %v and 10 min", lock.MinTTL))
 	}
 	if c.HeartbeatInterval < 10*time.Millisecond || c.HeartbeatInterval > time.Minute {
 		faults = append(faults, errors.New("config HeartbeatInterval: must be between 10 ms and 1 min"))

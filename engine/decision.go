@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ func (e *Engine) Decision(ctx context.Context, id string) (rest.Decision, error)
 	if err := e.serving(); err != nil {
 		return rest.Decision{}, err
 	}
+	if !e.owns(id) {
+		return ask[rest.Decision](ctx, e, order{Method: errandDecision, ID: id}, nil)
+	}
 	o := &decisionOrder{id: id, lookedUp: e.clock.since()}
 	status, ref, err := e.fate(ctx, id)
 	if err != nil {
@@ -48,7 +52,9 @@ func (e *Engine) Decision(ctx context.Context, id string) (rest.Decision, error)
 	} else {
 		done := make(chan answer[machine.Decision], 1)
 		o.ref, o.reply = ref, func(d machine.Decision, err error) { done <- answer[machine.Decision]{d, settleError(err)} }
-		e.shardFor(id).inbox.put(message{ref: ref, decision: o})
+		if !e.post(e.shardOf(id), message{ref: ref, decision: o}) {
+			return rest.Decision{}, errMoved()
+		}
 		d, err = await(ctx, e, done)
 	}
 	if err != nil {
@@ -162,7 +168,7 @@ func (s *shard) decisionOfRun(o *decisionOrder, ref int64) error {
 
 // answer replies once all is durable that was decided until now.
 func (s *shard) answer(o *decisionOrder, d machine.Decision, refused error) {
-	s.effects.replies = append(s.effects.replies, func() { o.reply(d, refused) })
+	s.reply(func(lost error) { o.reply(d, cmp.Or(lost, refused)) })
 }
 
 // bury keeps a run of this id from ever being started.

@@ -88,10 +88,12 @@ type dispatcher struct {
 	// all who may have them have reported, or the grace is over.
 	limbo     map[protocol.TaskID]*limboTask
 	limboEnds time.Duration
-	leases    map[string]*lease // of routing keys of serial workflows that have tasks
-	tokens    uint64            // given out with them
+	leases    map[string]*lease  // of routing keys of serial workflows that have tasks
+	tokens    uint64             // given out with them
+	holdings  map[uint32]holding // by shard
 	known     knownWorkers
 	connected bool          // to the broker
+	cutAt     time.Duration // when it was lost, by the engine's clock
 	session   uint64        // grows with every reconnect to it
 	swept     time.Duration // when sweep ran last
 }
@@ -107,7 +109,7 @@ type limboTask struct {
 func newDispatcher(e *Engine) *dispatcher {
 	return &dispatcher{
 		eng: e, classes: map[classKey]*class{}, fleets: map[string]*fleet{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
-		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, known: newKnownWorkers(), connected: true,
+		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, holdings: map[uint32]holding{}, known: newKnownWorkers(), connected: true,
 	}
 }
 
@@ -134,6 +136,9 @@ func (d *dispatcher) offer(offers []offer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range offers {
+		if d.holdings[shardIndex(offers[i].id.Ref)] == holdingNone {
+			continue // it has just gone elsewhere
+		}
 		if offers[i].serial != "" {
 			d.enter(offers[i])
 		} else {
@@ -207,7 +212,7 @@ func (d *dispatcher) send(p *peer, c *class, e entry) {
 	}
 	p.out[e.id] = s
 	if e.task == nil {
-		d.eng.shardOf(e.id.Ref).inbox.put(message{ref: e.id.Ref, fetch: &assignment{id: e.id, peer: p, sent: s}})
+		d.eng.tell(e.id.Ref, message{ref: e.id.Ref, fetch: &assignment{id: e.id, peer: p, sent: s}})
 		return
 	}
 	d.publish(p, s)

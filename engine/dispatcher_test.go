@@ -29,7 +29,7 @@ func newDesk(t testing.TB) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.shards = []*shard{newShard(e, 0, 1, 0)}
+	hold(e, newShard(e, 0, 1, 0))
 	saga := definitions.Saga("s").Service("shop")
 	saga.Step("pay").Action("pay").NoCompensation("a test")
 	return &desk{dispatcher: e.dispatcher, t: t, class: e.dispatcher.class(saga.MustBuild().Step(0), machine.Action)}
@@ -122,11 +122,11 @@ func TestTaskThatIsNotListedTwiceIsLost(t *testing.T) {
 	d.expect("at first", map[string]int{"q1": 1})
 	received := func(hb *protocol.Heartbeat) { hb.Received = map[string]uint64{d.eng.id: 1} }
 	d.beat("a", "q1", received)
-	if n := len(d.eng.shards[0].inbox.take(nil)); n != 0 {
+	if n := len(d.eng.shards.get(0).inbox.take(nil)); n != 0 {
 		t.Errorf("given up after one heartbeat")
 	}
 	d.beat("a", "q1", received)
-	got := d.eng.shards[0].inbox.take(nil)
+	got := d.eng.shards.get(0).inbox.take(nil)
 	if len(got) != 1 {
 		t.Fatalf("%d messages to the run, not 1", len(got))
 	}
@@ -175,4 +175,10 @@ func TestRecoveredTasksWaitForAllWorkersOfTheirService(t *testing.T) {
 			t.Error("task 2 is doubtful though nobody can have had it")
 		}
 	}
+}
+
+// hold makes a shard one of the engine's, without a goroutine.
+func hold(e *Engine, s *shard) {
+	e.shards.add(s)
+	e.dispatcher.serve(s.id, nil)
 }

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/protocol"
-	"github.com/ringmaster-dev/ringmaster/store"
 )
 
 // Engine is one orchestrator. Make it with [New], then [Engine.Start] it; its
@@ -29,10 +29,14 @@ type Engine struct {
 	conn       broker.Conn
 	consumers  []broker.Consumer
 	workflows  *workflows
-	shards     []*shard
+	shards     *shardTable
 	committer  *committer
 	dispatcher *dispatcher
 	waiters    *waiters
+	roster     *roster
+	ownership  *ownership // where shards are shared; and so are these:
+	errands    *errands
+	outgoing   *mailbox[letter]
 
 	residentPerShard atomic.Int64 // see setResidents
 	resident         atomic.Int64
@@ -41,6 +45,7 @@ type Engine struct {
 	locksWaiting     atomic.Int64
 	starting         atomic.Int64
 	hello            chan struct{}
+	news             chan struct{} // what an announcement says has changed
 	lanes            []chan func() // of requests that come through the broker
 	letters          chan struct{} // slots for dead letters on their way
 
@@ -50,12 +55,14 @@ type Engine struct {
 	endRequest context.CancelFunc
 	tasks      sync.WaitGroup // goroutines other than the committer
 	commits    sync.WaitGroup
-	stopShards context.CancelFunc
+	stopLoops  context.CancelFunc
+	stopOwning func()
 	stopCommit context.CancelFunc
+	leaving    atomic.Bool
+	noting     sync.Mutex // held while the note of workers is written
 
 	startMu sync.Mutex // held while Start works, so that Stop finds all or nothing
 	mu      sync.Mutex
-	rival   rival
 	state   engineState
 	fatal   error
 	ready   chan struct{} // closed once Start has succeeded
@@ -80,7 +87,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, id: cfg.Node + "-" + uuid.NewString()[:8], clock: newClock(), waiters: newWaiters(),
-		hello: make(chan struct{}, 1), letters: make(chan struct{}, 16), ready: make(chan struct{}), done: make(chan struct{}), stopped: make(chan struct{}),
+		hello: make(chan struct{}, 1), news: make(chan struct{}, 1), letters: make(chan struct{}, 16), ready: make(chan struct{}), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	e.log = cfg.Logger.With("orchestrator", e.id)
 	e.background, e.end = context.WithCancel(context.Background())
@@ -88,9 +95,13 @@ func New(cfg Config) (*Engine, error) {
 	for range requestLanes {
 		e.lanes = append(e.lanes, make(chan func(), 16))
 	}
+	e.shards = newShardTable(cfg.Store.Shards())
 	e.metrics = newMetrics(e)
 	e.workflows = newWorkflows(e)
 	e.dispatcher = newDispatcher(e)
+	e.roster = newRoster(e)
+	e.ownership = newOwnership(e)
+	e.errands, e.outgoing = newErrands(e), newMailbox[letter]()
 	e.committer = newCommitter(e)
 	e.setResidents(0)
 	return e, nil
@@ -157,25 +168,14 @@ func (e *Engine) start(ctx context.Context) error {
 		return err
 	}
 	e.unregister = unregister
-	for id := range e.cfg.Store.Shards() {
-		epoch, lastRef, err := e.cfg.Store.Acquire(ctx, id, e.id)
-		if err != nil {
-			return fmt.Errorf("take over shard %d: %w", id, err)
+	var mine []*shard
+	if e.cfg.Leases == nil {
+		if mine, err = e.takeAll(ctx); err != nil {
+			return err
 		}
-		e.shards = append(e.shards, newShard(e, id, epoch, lastRef))
-	}
-	began := time.Now()
-	if err := e.countRuns(ctx); err != nil {
-		return fmt.Errorf("count runs: %w", err)
-	}
-	if err := e.readKnown(ctx); err != nil {
+	} else if err := e.ownership.open(ctx); err != nil {
 		return err
 	}
-	if err := e.recover(ctx); err != nil {
-		return fmt.Errorf("recover: %w", err)
-	}
-	e.log.Info("recovered", "unfinished", e.unfinished.Load(), "took", time.Since(began).Round(time.Millisecond))
-
 	conn, err := e.cfg.Broker.Open(ctx, broker.Options{
 		Name: "orchestrator " + e.id, OnReturn: e.onReturn, OnState: e.onBrokerState,
 		Logger: e.log, Registerer: e.cfg.Registerer,
@@ -184,11 +184,13 @@ func (e *Engine) start(ctx context.Context) error {
 		return fmt.Errorf("connect to the broker: %w", err)
 	}
 	e.conn = conn
-	e.dispatcher.limboEnds = e.clock.since() + e.cfg.RecoveryGrace
 	if err := e.declare(ctx); err != nil {
 		return fmt.Errorf("declare exchanges and queues: %w", err)
 	}
-	e.launch()
+	e.begin()
+	for _, s := range mine {
+		e.launch(s)
+	}
 	if err := e.subscribe(ctx); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
@@ -197,30 +199,60 @@ func (e *Engine) start(ctx context.Context) error {
 	if e.cfg.RecoveryGrace == 0 {
 		e.dispatcher.sweep()
 	}
+	if e.cfg.Leases != nil {
+		e.share()
+	}
 	return nil
 }
 
-// launch starts the engine's goroutines.
-func (e *Engine) launch() {
-	shardCtx, stopShards := context.WithCancel(e.background)
-	commitCtx, stopCommit := context.WithCancel(e.background)
-	e.stopShards, e.stopCommit = stopShards, stopCommit
-	for _, s := range e.shards {
-		e.tasks.Go(func() {
-			if err := s.loop(shardCtx); err != nil && shardCtx.Err() == nil {
-				e.fail(fmt.Errorf("shard %d: %w", s.id, err))
-			}
+// takeAll takes all shards, side by side: there is nobody else.
+func (e *Engine) takeAll(ctx context.Context) ([]*shard, error) {
+	began := time.Now()
+	mine := make([]*shard, e.shards.count())
+	g, taking := errgroup.WithContext(ctx)
+	g.SetLimit(handovers)
+	for id := range e.shards.count() {
+		g.Go(func() (err error) {
+			mine[id], err = e.take(taking, id)
+			return err
 		})
 	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if err := e.forgetNotes(ctx); err != nil {
+		return nil, fmt.Errorf("remove old notes of workers: %w", err)
+	}
+	e.log.Info("recovered", "unfinished", e.unfinished.Load(), "took", time.Since(began).Round(time.Millisecond))
+	return mine, nil
+}
+
+// share has the engine take its part of the shards, until it stops.
+func (e *Engine) share() {
+	ctx, cancel := context.WithCancel(e.background)
+	done := make(chan struct{})
+	e.stopOwning = func() { cancel(); <-done }
+	go func() {
+		defer close(done)
+		e.ownership.run(ctx)
+	}()
+}
+
+// begin starts the goroutines that are not a shard's.
+func (e *Engine) begin() {
+	loopCtx, stopLoops := context.WithCancel(e.background)
+	commitCtx, stopCommit := context.WithCancel(e.background)
+	e.stopLoops, e.stopCommit = stopLoops, stopCommit
 	e.commits.Go(func() {
 		if err := e.committer.run(commitCtx); err != nil {
 			e.fail(err)
 		}
 	})
 	e.commits.Go(e.committer.perform)
-	e.tasks.Go(func() { e.sendLoop(shardCtx) })
-	e.tasks.Go(func() { e.announceLoop(shardCtx) })
-	e.tasks.Go(func() { e.noteLoop(shardCtx) })
+	e.tasks.Go(func() { e.sendLoop(loopCtx) })
+	e.tasks.Go(func() { e.announceLoop(loopCtx) })
+	e.tasks.Go(func() { e.noteLoop(loopCtx) })
+	e.tasks.Go(func() { e.mailLoop(loopCtx) })
 	for _, lane := range e.lanes {
 		e.tasks.Go(func() { e.runLane(lane) })
 	}
@@ -257,9 +289,18 @@ func (e *Engine) stop(ctx context.Context) {
 		}
 	}
 	e.endRequest() // those under way go back to the queue
-	if e.conn != nil && e.stopShards != nil {
-		e.announce(ctx, protocol.Announcement{Leaving: true})
-		e.stopShards()
+	if e.stopLoops != nil {
+		e.leaving.Store(true)
+		e.announce(ctx, protocol.Announcement{})
+		if e.stopOwning != nil {
+			e.stopOwning()
+		}
+		var dropped sync.WaitGroup
+		for s := range e.shards.all() {
+			dropped.Go(func() { e.drop(s) })
+		}
+		dropped.Wait()
+		e.stopLoops()
 		e.tasks.Wait()
 		e.stopCommit()
 		e.commits.Wait()
@@ -298,6 +339,14 @@ func (e *Engine) onBrokerState(s broker.State) {
 	}
 }
 
+// announceSoon has the announcer say what it has to say now.
+func (e *Engine) announceSoon() {
+	select {
+	case e.news <- struct{}{}:
+	default:
+	}
+}
+
 // sayHello has the announcer ask all workers what they hold.
 func (e *Engine) sayHello() {
 	select {
@@ -306,56 +355,10 @@ func (e *Engine) sayHello() {
 	}
 }
 
-// countRuns sets what the limits and metrics count to what the store has.
-func (e *Engine) countRuns(ctx context.Context) error {
-	counts, err := e.cfg.Store.Counts(ctx)
-	if err != nil {
-		return err
-	}
-	for name, by := range counts {
-		series := e.metrics.workflow(name)
-		for status, n := range by {
-			if !status.Final() {
-				e.unfinished.Add(n)
-				series.runs[status].Set(float64(n))
-			}
-		}
-	}
-	return nil
-}
-
-// recover folds the unfinished runs of all shards, side by side.
-func (e *Engine) recover(ctx context.Context) error {
-	errs := make(chan error, len(e.shards))
-	slots := make(chan struct{}, 4)
-	for _, s := range e.shards {
-		go func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			errs <- s.recover(ctx)
-		}()
-	}
-	var all []error
-	for range e.shards {
-		all = append(all, <-errs)
-	}
-	return errors.Join(all...)
-}
-
 // setResidents sets how many runs each shard keeps in memory: its part of the
 // limit, or, where more tasks are at workers, enough for their runs twice over,
 // since those are needed again soon.
 func (e *Engine) setResidents(inFlight int) {
 	shards := int(e.cfg.Store.Shards())
 	e.residentPerShard.Store(int64(max(1, e.cfg.Limits.MaxResidentRuns/shards, 2*inFlight/shards)))
-}
-
-// shardIndex is the shard of a run's number (see store.RefBase).
-func shardIndex(ref int64) uint32 { return uint32(ref >> 40) }
-
-func (e *Engine) shardOf(ref int64) *shard { return e.shards[shardIndex(ref)] }
-
-// shardFor is the shard of a run's id.
-func (e *Engine) shardFor(id string) *shard {
-	return e.shards[store.ShardOf(id, uint32(len(e.shards)))]
 }

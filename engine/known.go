@@ -2,17 +2,17 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"maps"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
 const (
-	// noteWorkers is where the store keeps which workers may hold tasks.
-	noteWorkers = "workers"
+	// noteWorkers begins the name under which the store keeps which workers may
+	// hold tasks of an orchestrator incarnation, whose id follows.
+	noteWorkers = "workers/"
 	// reports is how many heartbeats a worker of before must send before what
 	// it does not list counts as never received: the first may have been
 	// written while a task was still on its way to it.
@@ -51,32 +51,6 @@ func newKnownWorkers() knownWorkers {
 	}
 }
 
-// readKnown reads who was there before this start.
-func (e *Engine) readKnown(ctx context.Context) error {
-	data, err := e.cfg.Store.Note(ctx, noteWorkers)
-	if err != nil {
-		return fmt.Errorf("read the known workers: %w", err)
-	}
-	before := map[string]string{}
-	if len(data) > 0 {
-		if err := json.Unmarshal(data, &before); err != nil {
-			return fmt.Errorf("read the known workers: %w", err)
-		}
-	}
-	d := e.dispatcher
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for worker, service := range before {
-		d.known.now[worker] = service
-		d.known.gone[worker] = 0 // until it is heard of
-		if d.known.waiting[service] == nil {
-			d.known.waiting[service] = map[string]*report{}
-		}
-		d.known.waiting[service][worker] = &report{left: reports}
-	}
-	return nil
-}
-
 // meet has a worker noted; it is sent tasks once that is durable.
 func (d *dispatcher) meet(p *peer) {
 	delete(d.known.gone, p.id)
@@ -97,27 +71,18 @@ func (d *dispatcher) noteChanged() {
 
 // noteLoop keeps the note in line with who is there.
 func (e *Engine) noteLoop(ctx context.Context) {
-	d := e.dispatcher
 	for {
 		select {
-		case <-d.known.changed:
+		case <-e.dispatcher.known.changed:
 		case <-ctx.Done():
 			return
 		}
-		d.mu.Lock()
-		now := maps.Clone(d.known.now)
-		d.mu.Unlock()
-		data, err := json.Marshal(now)
-		if err == nil {
-			err = e.cfg.Store.SetNote(ctx, noteWorkers, data)
-		}
-		if err != nil {
-			if ctx.Err() == nil {
-				e.fail(fmt.Errorf("note the known workers: %w", err))
-			}
-			return
-		}
-		d.noted(now)
+		_, _ = backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, e.note(ctx) },
+			backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(0),
+			backoff.WithNotify(func(err error, wait time.Duration) {
+				e.metrics.storeErrors.Inc()
+				e.log.Error("new workers get no tasks until they are noted", "error", err, "again_in", wait)
+			}))
 	}
 }
 
@@ -182,7 +147,7 @@ func (d *dispatcher) releaseUnknown() {
 func (d *dispatcher) release(ofService func(string) bool, doubtful bool) {
 	var released []*limboTask
 	for id, l := range d.limbo {
-		if ofService(l.class.key.service) {
+		if ofService(l.class.key.service) && d.holdings[shardIndex(id.Ref)] == holdingServed {
 			released = append(released, l)
 			delete(d.limbo, id)
 		}

@@ -47,7 +47,7 @@ func (s *shard) load(refs []int64) error {
 		}
 		s.runs.add(r)
 		if r.row.Status.Final() {
-			s.ended = append(s.ended, r)
+			s.past = append(s.past, r)
 		}
 	}
 	return nil

@@ -55,9 +55,9 @@ func (e *Engine) passOn(m lockMessage) {
 		if m.verb != lockProbe { // for which it need not be in memory
 			msg.ref = m.ref
 		}
-		e.shardOf(m.ref).inbox.put(msg)
+		e.send(shardIndex(m.ref), msg)
 	} else {
-		e.shardFor(m.name).inbox.put(message{lock: &m})
+		e.send(e.shardOf(m.name), message{lock: &m})
 	}
 }
 

@@ -28,11 +28,11 @@ func lockShard(t *testing.T, row store.Lock) *shard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.shards = []*shard{newShard(e, 0, epoch, 0)}
-	if err := e.shards[0].recoverLocks(t.Context()); err != nil {
+	hold(e, newShard(e, 0, epoch, 0))
+	if err := e.shards.get(0).recoverLocks(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return e.shards[0]
+	return e.shards.get(0)
 }
 
 // deliver hands messages between shards until there are none.

@@ -31,8 +31,8 @@ func (e *Engine) Locks(ctx context.Context, f rest.LockFilter) (rest.LockPage, e
 	}
 	limit = min(limit, 1000)
 	var rows []store.Lock
-	for _, s := range e.shards {
-		of, err := e.cfg.Store.Locks(ctx, s.id, f.Cursor, limit+1)
+	for shard := range e.shards.count() {
+		of, err := e.cfg.Store.Locks(ctx, shard, f.Cursor, limit+1)
 		if err != nil {
 			return rest.LockPage{}, storeError("list locks", err)
 		}
@@ -57,7 +57,7 @@ func (e *Engine) Locks(ctx context.Context, f rest.LockFilter) (rest.LockPage, e
 
 // lock is one lock; nil if nobody holds it, or its row cannot be read.
 func (e *Engine) lock(ctx context.Context, name string) (*rest.Lock, error) {
-	row, err := e.cfg.Store.Lock(ctx, e.shardFor(name).id, name)
+	row, err := e.cfg.Store.Lock(ctx, e.shardOf(name), name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}

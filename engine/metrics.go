@@ -39,6 +39,9 @@ type metrics struct {
 	unreadable     prometheus.Counter
 	rivals         prometheus.Counter
 	presumed       prometheus.Counter
+	takeovers      prometheus.Counter
+	leasesLost     prometheus.Counter
+	letters        prometheus.Counter
 
 	all []prometheus.Collector
 }
@@ -97,11 +100,14 @@ func newMetrics(e *Engine) *metrics {
 		rivals:         prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_rivals_total", Help: "Other orchestrators heard that own the same shards under the same namespace."}),
 		unreadable:     prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_runs_unreadable_total", Help: "Runs found that cannot be folded, and are left alone."}),
 		presumed:       prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_presumed_aborts_total", Help: "Decisions asked for of runs that there are not, and answered with aborted."}),
+		takeovers:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_shard_takeovers_total", Help: "Shards that this orchestrator has become the owner of, where several share them."}),
+		leasesLost:     prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_shards_lost_total", Help: "Shards that were lost, not given away: their lease ran out or was taken, or all were, with the session."}),
+		letters:        prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_letters_total", Help: "What shards here told shards of other orchestrators: about locks and child runs."}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
 		m.lockWait, m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
-		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, m.presumed, gauges{e}}
+		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, m.presumed, m.takeovers, m.leasesLost, m.letters, gauges{e}}
 	return m
 }
 
@@ -141,17 +147,6 @@ func (m *metrics) workflow(name string) *workflowSeries {
 	return s
 }
 
-// transition counts a run from one status (0: new) to another.
-func (s *workflowSeries) transition(from, to store.Status) {
-	if from != 0 && !from.Final() {
-		s.runs[from].Dec()
-	}
-	if !to.Final() {
-		s.runs[to].Inc()
-	}
-	s.total[to].Inc()
-}
-
 func (s *workflowSeries) ended(r *run, now time.Time) {
 	s.seconds[r.row.Status].Observe(now.Sub(r.row.Created).Seconds())
 }
@@ -177,11 +172,12 @@ var (
 	descUnfinished = prometheus.NewDesc("ringmaster_runs_unfinished", "Runs that have not ended.", nil, nil)
 	descLocksHeld  = prometheus.NewDesc("ringmaster_locks_held", "Named locks held by runs; of one that is shared, each holder counts.", nil, nil)
 	descLocksWait  = prometheus.NewDesc("ringmaster_locks_waiting", "Runs that wait for a named lock.", nil, nil)
+	descShards     = prometheus.NewDesc("ringmaster_shards_owned", "Shards that this orchestrator owns.", nil, nil)
 	descBroker     = prometheus.NewDesc("ringmaster_broker_connected", "1 while the broker is connected.", nil, nil)
 )
 
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descWaiting, descNoWorker, descInFlight, descWorkers, descImbalance, descResident, descUnfinished, descLocksHeld, descLocksWait, descBroker} {
+	for _, d := range []*prometheus.Desc{descWaiting, descNoWorker, descInFlight, descWorkers, descImbalance, descResident, descUnfinished, descLocksHeld, descLocksWait, descShards, descBroker} {
 		ch <- d
 	}
 }
@@ -229,6 +225,11 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUnfinished, float64(g.e.unfinished.Load()))
 	gauge(descLocksHeld, float64(g.e.locksHeld.Load()))
 	gauge(descLocksWait, float64(g.e.locksWaiting.Load()))
+	owned := 0.0
+	for range g.e.shards.all() {
+		owned++
+	}
+	gauge(descShards, owned)
 	connected := 0.0
 	if g.e.dispatcher.isConnected() {
 		connected = 1

@@ -290,7 +290,7 @@ func lossWord(why machine.LossReason) string {
 }
 
 func (d *dispatcher) postLost(id protocol.TaskID, why machine.LossReason, worker string, progress []byte) {
-	d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Lost{
+	d.eng.tell(id.Ref, message{ref: id.Ref, input: machine.Lost{
 		Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt,
 		Reason: why, Worker: worker, Progress: progress,
 	}})
@@ -376,6 +376,9 @@ func (d *dispatcher) connection(up bool) {
 			p.graceUntil = now + d.eng.cfg.ReconnectGrace
 		}
 		d.limboEnds = max(d.limboEnds, now+d.eng.cfg.RecoveryGrace)
+	}
+	if !up && d.connected {
+		d.cutAt = d.eng.clock.since()
 	}
 	d.connected = up
 	d.wakeSender()

@@ -18,23 +18,21 @@ func (e *Engine) declare(ctx context.Context) error {
 		[]broker.Exchange{
 			{Name: protocol.ResultsExchange(ns), Kind: broker.Direct},
 			{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout},
+			{Name: protocol.ShardsExchange(ns), Kind: broker.Direct},
 			{Name: protocol.AnnouncementsExchange(ns), Kind: broker.Fanout},
 		},
 		[]string{protocol.RequestsQueue(ns), protocol.DeadLettersQueue(ns)})
 }
 
-// subscribe starts to listen to workers and to requests.
+// subscribe starts to listen to workers, to other orchestrators and to requests.
 func (e *Engine) subscribe(ctx context.Context) error {
 	ns := e.cfg.Namespace
-	keys := make([]string, len(e.shards))
-	for i := range e.shards {
-		keys[i] = protocol.ShardKey(uint32(i))
+	var mine []string
+	for s := range e.shards.all() {
+		mine = append(mine, protocol.ShardKey(s.id))
 	}
-	for _, s := range []broker.Subscription{
-		{
-			Queue: ns + ".results." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onResults,
-			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.ResultsExchange(ns), Kind: broker.Direct}, Keys: keys}},
-		},
+	subscriptions := []broker.Subscription{
+		{Queue: ns + ".results." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onResults, Bindings: e.binding(protocol.ResultsExchange(ns), mine...)},
 		{
 			Queue: ns + ".heartbeats." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onHeartbeat,
 			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout}}},
@@ -43,8 +41,16 @@ func (e *Engine) subscribe(ctx context.Context) error {
 			Queue: ns + ".announcements." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onAnnouncement,
 			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.AnnouncementsExchange(ns), Kind: broker.Fanout}}},
 		},
-		{Queue: protocol.RequestsQueue(ns), Kind: broker.Shared, Prefetch: 256, Handler: e.onRequest},
-	} {
+	}
+	if e.cfg.Leases != nil {
+		subscriptions = append(subscriptions, broker.Subscription{
+			Queue: protocol.MailQueue(ns, e.id), Kind: broker.Exclusive, NoAck: true, Handler: e.onMail,
+			Bindings: e.binding(protocol.ShardsExchange(ns), protocol.NodeKey(e.id)),
+		})
+	}
+	// Last, since a request may need all of the above.
+	subscriptions = append(subscriptions, broker.Subscription{Queue: protocol.RequestsQueue(ns), Kind: broker.Shared, Prefetch: 256, Handler: e.onRequest})
+	for _, s := range subscriptions {
 		c, err := e.conn.Subscribe(ctx, s)
 		if err != nil {
 			return err
@@ -52,6 +58,47 @@ func (e *Engine) subscribe(ctx context.Context) error {
 		e.consumers = append(e.consumers, c)
 	}
 	return nil
+}
+
+// binding binds keys of a direct exchange; none where there are no keys.
+func (e *Engine) binding(exchange string, keys ...string) []broker.Binding {
+	if len(keys) == 0 {
+		return nil
+	}
+	return []broker.Binding{{Exchange: broker.Exchange{Name: exchange, Kind: broker.Direct}, Keys: keys}}
+}
+
+// Places of consumers in Engine.consumers.
+const (
+	consumerResults = 0
+	consumerMail    = 3
+)
+
+// listen has what is sent to a shard come here.
+func (e *Engine) listen(ctx context.Context, shard uint32) {
+	for i, exchange := range shardExchanges(e.cfg.Namespace) {
+		b := e.binding(exchange, protocol.ShardKey(shard))[0]
+		if err := e.consumers[i].Bind(ctx, b); err != nil && ctx.Err() == nil {
+			e.log.Error("what is sent to a shard does not come here", "shard", shard, "exchange", exchange, "error", err)
+		}
+	}
+}
+
+// unlisten undoes listen.
+func (e *Engine) unlisten(shard uint32) {
+	ctx, cancel := context.WithTimeout(e.background, e.cfg.LeaseTime)
+	defer cancel()
+	for i, exchange := range shardExchanges(e.cfg.Namespace) {
+		b := e.binding(exchange, protocol.ShardKey(shard))[0]
+		if err := e.consumers[i].Unbind(ctx, b); err != nil {
+			e.log.Warn("what is sent to a shard still comes here", "shard", shard, "exchange", exchange, "error", err)
+		}
+	}
+}
+
+// shardExchanges are what a shard is reached by, and the consumers of each.
+func shardExchanges(ns string) map[int]string {
+	return map[int]string{consumerResults: protocol.ResultsExchange(ns), consumerMail: protocol.ShardsExchange(ns)}
 }
 
 // onResults hands workers' answers to the shards of their runs.
@@ -72,13 +119,14 @@ func (e *Engine) onResults(dl broker.Delivery) {
 		if r.Owner != e.id {
 			settled.seq = 0 // in the numbering of an orchestrator that was here before
 		}
-		if r.Ref <= 0 || int(shardIndex(r.Ref)) >= len(e.shards) || dropped[i] {
+		if r.Ref <= 0 || shardIndex(r.Ref) >= e.shards.count() || dropped[i] {
 			e.dispatcher.settled([]settledResult{settled})
 			continue
 		}
 		e.checkOutput(r)
 		e.metrics.result(r)
-		e.shardOf(r.Ref).inbox.put(message{ref: r.Ref, runID: r.RunID, stray: stray[i], settled: settled, input: machine.Result{
+		// If the shard has gone, the worker keeps the result for its new owner.
+		e.tell(r.Ref, message{ref: r.Ref, runID: r.RunID, stray: stray[i], settled: settled, input: machine.Result{
 			Step: int(r.Step), Phase: machine.Phase(r.Phase), Generation: r.Generation, Attempt: r.Attempt,
 			Outcome: machine.Outcome(r.Outcome), Retryable: r.Retryable, Code: r.Code, Message: r.Message,
 			Stack: r.Stack, Worker: r.Worker, Output: r.Payload,
@@ -212,6 +260,10 @@ func (e *Engine) onHeartbeat(dl broker.Delivery) {
 
 // onReturn takes in that a message to a worker came back.
 func (e *Engine) onReturn(m broker.Message) {
+	if m.Type == string(protocol.KindErrand) {
+		e.errands.answered(m.CorrelationID, reply{})
+		return
+	}
 	var ids []protocol.TaskID
 	if m.Type == string(protocol.KindTask) {
 		tasks, _, _, err := protocol.DecodeTasks(&m)
@@ -235,8 +287,12 @@ func (e *Engine) announceLoop(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+		case <-e.news:
+			e.announce(ctx, protocol.Announcement{})
+			continue
 		case <-e.hello:
 			e.announce(ctx, protocol.Announcement{Hello: true})
+			again.Reset(secondHello)
 			continue
 		case <-again.C:
 			e.announce(ctx, protocol.Announcement{Hello: true})
@@ -255,10 +311,12 @@ func (e *Engine) announceLoop(ctx context.Context) {
 func (e *Engine) announce(ctx context.Context, a protocol.Announcement) {
 	a.Orchestrator = e.id
 	a.IntervalMS = e.cfg.HeartbeatInterval.Milliseconds()
-	a.Shards = make(map[uint32]uint64, len(e.shards))
-	for _, s := range e.shards {
+	a.Shards = map[uint32]uint64{}
+	for s := range e.shards.all() {
 		a.Shards[s.id] = s.epoch
 	}
+	a.Leaving = e.leaving.Load()
+	a.Standby = e.cfg.Leases != nil && e.ownership.standby()
 	a.Durable = e.dispatcher.watermarks()
 	_ = e.conn.Publish(ctx, protocol.EncodeAnnouncement(protocol.AnnouncementsExchange(e.cfg.Namespace), &a))
 }

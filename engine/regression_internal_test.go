@@ -32,7 +32,7 @@ func idleEngine(t *testing.T, reg prometheus.Registerer) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.shards = []*shard{newShard(e, 0, 1, 0)}
+	hold(e, newShard(e, 0, 1, 0))
 	return e
 }
 
@@ -59,7 +59,7 @@ func classOf(e *Engine, p definitions.Placement) *class {
 }
 
 func TestFarDeadlineDoesNotSpinTheShard(t *testing.T) {
-	s := idleEngine(t, nil).shards[0]
+	s := idleEngine(t, nil).shards.get(0)
 	s.alarms.set(alarm{at: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).UnixMilli(), key: tickOf(1)})
 	if w := s.nextAlarm(); w <= 0 {
 		t.Errorf("the shard sleeps for %v until an alarm in the year 9999: it spins", w)
@@ -139,7 +139,7 @@ func TestPauseOfTheOrchestratorDoesNotKillItsWorkers(t *testing.T) {
 	e.clock.start = e.clock.start.Add(-5 * time.Second)
 	d.sweep()
 	if d.peers["a"] == nil {
-		t.Errorf("the worker counts as dead; told to the run: %+v", e.shards[0].inbox.items)
+		t.Errorf("the worker counts as dead; told to the run: %+v", e.shards.get(0).inbox.items)
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *shard) writeRow(r *run, now time.Time, status store.Status, wake time.T
 	row := &r.row
 	changed := status != row.Status
 	if changed {
-		r.series.transition(row.Status, status)
+		s.census.transition(r.series, row.Status, status)
 	}
 	if !wake.IsZero() {
 		s.asleep = append(s.asleep, r)
@@ -71,9 +71,8 @@ func (s *shard) fillRow(r *run, now time.Time, status store.Status, wake time.Ti
 
 func (s *shard) statusChanged(r *run, now time.Time) {
 	if r.row.Status.Final() {
-		s.ended = append(s.ended, r)
+		s.past = append(s.past, r)
 		s.tellParent(r)
-		s.eng.unfinished.Add(-1)
 		r.series.ended(r, now)
 	}
 	s.effects.changed = append(s.effects.changed, r.row)

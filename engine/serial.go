@@ -131,7 +131,15 @@ func (d *dispatcher) readmit(tasks []*limboTask) {
 // since it counts up from the epoch of the key's shard.
 func (d *dispatcher) nextToken(l *lease) uint64 {
 	d.tokens++
-	return firstToken(d.eng.shardFor(l.name).epoch) + d.tokens
+	return firstToken(d.epochOf(l.name)) + d.tokens
+}
+
+// epochOf is the epoch of the shard of a lease.
+func (d *dispatcher) epochOf(name string) uint64 {
+	if s := d.eng.shards.get(d.eng.shardOf(name)); s != nil {
+		return s.epoch
+	}
+	return 0
 }
 
 // withToken gives a copy of a task the token of its key, in place of one that it

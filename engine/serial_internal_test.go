@@ -23,7 +23,7 @@ func (d *desk) giveSerial(key string, n int64) {
 // that the queues of keys do not hold.
 func (d *desk) collected() (all []*sent) {
 	d.t.Helper()
-	for _, m := range d.eng.shards[0].inbox.take(nil) {
+	for _, m := range d.eng.shards.get(0).inbox.take(nil) {
 		if m.fetch != nil {
 			d.assign(m.fetch, &protocol.Task{TaskID: m.fetch.id, Timeout: time.Minute})
 		}
@@ -211,7 +211,7 @@ func TestAtMostOneTaskOfAKey(t *testing.T) {
 			}
 		}
 		lost := func() {
-			for _, m := range d.eng.shards[0].inbox.take(nil) {
+			for _, m := range d.eng.shards.get(0).inbox.take(nil) {
 				if m.fetch != nil {
 					d.assign(m.fetch, &protocol.Task{TaskID: m.fetch.id, Timeout: time.Minute})
 				} else if _, ok := m.input.(machine.Lost); ok {

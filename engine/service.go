@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -34,16 +35,8 @@ func (e *Engine) StartRun(ctx context.Context, s rest.Start) (rest.Started, erro
 
 // startOne starts a run, which may be the retry of another.
 func (e *Engine) startOne(ctx context.Context, s rest.Start, retryOf string) (rest.Started, error) {
-	done := make(chan answer[rest.Started], 1)
-	orders, err := e.prepare(ctx, []rest.Start{s}, func(_ int, st rest.Started, err error) { done <- answer[rest.Started]{st, err} })
-	if err != nil {
-		return rest.Started{}, err
-	}
-	for _, o := range orders {
-		o.retryOf = retryOf
-	}
-	e.post(orders)
-	return await(ctx, e, done)
+	r := e.startAll(ctx, []rest.Start{s}, retryOf)[0]
+	return r.run, r.err
 }
 
 // answer is what a shard replies, once that is durable.
@@ -69,10 +62,44 @@ func await[T any](ctx context.Context, e *Engine, done <-chan answer[T]) (T, err
 // a commit.
 func (e *Engine) StartRuns(ctx context.Context, starts []rest.Start) []rest.StartOutcome {
 	out := make([]rest.StartOutcome, len(starts))
-	fail := func(i int, err error) { out[i] = rest.StartOutcome{Error: Problem(err)} }
 	if len(starts) > e.cfg.Limits.MaxBatch {
 		for i := range out {
-			fail(i, invalid("batch_too_large", "", "a batch holds at most %d starts", e.cfg.Limits.MaxBatch))
+			out[i] = rest.StartOutcome{Error: Problem(invalid("batch_too_large", "", "a batch holds at most %d starts", e.cfg.Limits.MaxBatch))}
+		}
+		return out
+	}
+	for i, r := range e.startAll(ctx, starts, "") {
+		if r.err != nil {
+			out[i] = rest.StartOutcome{Error: Problem(r.err)}
+		} else {
+			out[i].Run = &r.run
+		}
+	}
+	return out
+}
+
+// startResult is what became of one start.
+type startResult struct {
+	run rest.Started
+	err error
+}
+
+// startAll starts runs, each where its shard is.
+func (e *Engine) startAll(ctx context.Context, starts []rest.Start, retryOf string) []startResult {
+	if e.cfg.Leases == nil {
+		return e.startLocal(ctx, starts, retryOf)
+	}
+	return e.startAnywhere(ctx, starts, retryOf)
+}
+
+// startLocal starts runs of shards that are owned here.
+func (e *Engine) startLocal(ctx context.Context, starts []rest.Start, retryOf string) []startResult {
+	out := make([]startResult, len(starts))
+	all := func(err error) []startResult {
+		// The answers that still come write into out: leave it to them.
+		out := make([]startResult, len(starts))
+		for i := range out {
+			out[i].err = err
 		}
 		return out
 	}
@@ -80,35 +107,37 @@ func (e *Engine) StartRuns(ctx context.Context, starts []rest.Start) []rest.Star
 	pending.Add(len(starts))
 	orders, err := e.prepare(ctx, starts, func(i int, st rest.Started, err error) {
 		defer pending.Done()
-		if err != nil {
-			fail(i, err)
-			return
-		}
-		out[i].Run = &st
+		out[i] = startResult{st, err}
 	})
 	if err != nil {
-		for i := range out {
-			fail(i, err)
-		}
-		return out
+		return all(err)
 	}
-	e.post(orders)
-	all := make(chan struct{})
-	go func() { pending.Wait(); close(all) }()
+	for _, o := range orders {
+		o.retryOf = retryOf
+	}
+	e.postOrders(orders)
+	done := make(chan struct{})
+	go func() { pending.Wait(); close(done) }()
 	select {
-	case <-all:
+	case <-done:
 		return out
 	case <-ctx.Done():
-		err = unanswered(ctx)
+		return all(unanswered(ctx))
 	case <-e.background.Done():
-		err = errStopping()
+		return all(errStopping())
 	}
-	// The answers that still come write into out: leave it to them.
-	lost := make([]rest.StartOutcome, len(starts))
-	for i := range lost {
-		lost[i] = rest.StartOutcome{Error: Problem(err)}
+}
+
+// newID makes an id of a run, if it can one whose shard is here.
+func (e *Engine) newID() string {
+	id := uuid.Must(uuid.NewV7()).String()
+	for range 4 * e.shards.count() {
+		if e.owns(id) {
+			break
+		}
+		id = uuid.Must(uuid.NewV7()).String()
 	}
-	return lost
+	return id
 }
 
 func unanswered(ctx context.Context) error {
@@ -218,7 +247,7 @@ func (e *Engine) order(ctx context.Context, s *rest.Start) (*startOrder, error) 
 		return nil, err
 	}
 	if o.id == "" {
-		o.id, o.fresh = uuid.Must(uuid.NewV7()).String(), true
+		o.id, o.fresh = e.newID(), true
 	}
 	if s.Deadline != nil {
 		o.deadline = *s.Deadline
@@ -297,10 +326,12 @@ func compactUpTo(limit int, field string, p json.RawMessage) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// post hands orders to their shards.
-func (e *Engine) post(orders []*startOrder) {
+// postOrders hands orders to their shards.
+func (e *Engine) postOrders(orders []*startOrder) {
 	for _, o := range orders {
-		e.shardFor(o.id).inbox.put(message{start: o})
+		if !e.post(e.shardOf(o.id), message{start: o}) {
+			o.refuse(errMoved())
+		}
 	}
 }
 
@@ -320,9 +351,46 @@ func Problem(err error) *rest.Problem {
 	return p
 }
 
+// waitSlice is how long a wait goes on before the run is looked at again, which
+// may have gone elsewhere in the meantime.
+const waitSlice = 5 * time.Second
+
 // Wait returns a run once it has ended or stalled, or, as it then is, when the
 // timeout has passed.
 func (e *Engine) Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error) {
+	until := time.Now().Add(timeout)
+	for {
+		left := time.Until(until)
+		slice := min(left, waitSlice)
+		var r rest.Run
+		var err error
+		switch {
+		case e.owns(id) || left <= 0:
+			r, err = e.waitHere(ctx, id, slice)
+		default:
+			r, err = ask[rest.Run](ctx, e, order{Method: errandWait, ID: id}, slice)
+			var own *Error
+			if errors.As(err, &own) && own.Kind == KindUnavailable && ctx.Err() == nil && e.serving() == nil {
+				continue // its owner has gone: there will be another
+			}
+		}
+		if err != nil || settledRun(&r) || time.Until(until) <= 0 {
+			return r, err
+		}
+	}
+}
+
+// settledRun tells whether a run needs no more waiting.
+func settledRun(r *rest.Run) bool {
+	switch r.Status {
+	case machine.Running.String(), machine.Compensating.String():
+		return false
+	}
+	return true
+}
+
+// waitHere waits for a run that is owned here.
+func (e *Engine) waitHere(ctx context.Context, id string, timeout time.Duration) (rest.Run, error) {
 	ch := e.waiters.add(id)
 	defer e.waiters.remove(id, ch)
 	row, err := e.row(ctx, id)

@@ -14,6 +14,9 @@ import (
 // Cancel asks a run to turn back. It is idempotent; after the pivot it is
 // recorded and changes nothing.
 func (e *Engine) Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run, error) {
+	if !e.owns(id) {
+		return ask[rest.Run](ctx, e, order{Method: errandCancel, ID: id}, c)
+	}
 	if err := checkWhoAndWhy(c.By, c.Reason); err != nil {
 		return rest.Run{}, err
 	}
@@ -27,6 +30,9 @@ func (e *Engine) Cancel(ctx context.Context, id string, c rest.Cancel) (rest.Run
 // Retry has a stalled step tried again, or starts a new run that repeats an
 // ended one and is linked to it.
 func (e *Engine) Retry(ctx context.Context, id string, s rest.Settle) (rest.Run, error) {
+	if !e.owns(id) {
+		return ask[rest.Run](ctx, e, order{Method: errandRetry, ID: id}, s)
+	}
 	if err := checkWhoAndWhy(s.By, s.Reason); err != nil {
 		return rest.Run{}, err
 	}
@@ -91,6 +97,9 @@ func checkWhoAndWhy(by, reason string) error {
 
 // Skip settles a stalled step by leaving it.
 func (e *Engine) Skip(ctx context.Context, id string, s rest.Settle) (rest.Run, error) {
+	if !e.owns(id) {
+		return ask[rest.Run](ctx, e, order{Method: errandSkip, ID: id}, s)
+	}
 	row, step, err := e.settle(ctx, id, s)
 	if err != nil {
 		return rest.Run{}, err
@@ -100,6 +109,9 @@ func (e *Engine) Skip(ctx context.Context, id string, s rest.Settle) (rest.Run, 
 
 // Resolve settles a stalled step by what the operator knows of it.
 func (e *Engine) Resolve(ctx context.Context, id string, s rest.Settle) (rest.Run, error) {
+	if !e.owns(id) {
+		return ask[rest.Run](ctx, e, order{Method: errandResolve, ID: id}, s)
+	}
 	row, step, err := e.settle(ctx, id, s)
 	if err != nil {
 		return rest.Run{}, err
@@ -157,9 +169,11 @@ func (e *Engine) instruct(ctx context.Context, row store.Run, in machine.Input) 
 		return rest.Run{}, err
 	}
 	done := make(chan answer[store.Run], 1)
-	e.shardOf(row.Ref).inbox.put(message{ref: row.Ref, input: in, reply: func(r store.Run, err error) {
+	if !e.post(shardIndex(row.Ref), message{ref: row.Ref, input: in, reply: func(r store.Run, err error) {
 		done <- answer[store.Run]{r, settleError(err)}
-	}})
+	}}) {
+		return rest.Run{}, errMoved()
+	}
 	after, err := await(ctx, e, done)
 	if err != nil {
 		return rest.Run{}, err

@@ -35,6 +35,7 @@ type message struct {
 	lock    *lockMessage           // about a named lock
 	child   *childRequest          // a run is wanted as a child
 	word    *childWord             // of a child
+	moved   *uint32                // a shard has a new owner
 	fetch   *assignment            // dispatch a task of run ref that is not in memory
 	reply   func(store.Run, error) // after the input's events are durable; may be nil
 
@@ -47,16 +48,24 @@ type shard struct {
 	id      uint32
 	epoch   uint64
 	inbox   *mailbox[message]
-	durable atomic.Uint64 // number of the last submission that is durable
+	durable atomic.Uint64     // number of the last submission that is durable
+	before  map[string]string // workers that may hold tasks of the owner before, with their services
+	since   time.Duration     // when it was taken, by the engine's clock
+	cancel  context.CancelFunc
+	ended   chan struct{} // closed when the loop is over
+	gone    chan struct{} // closed when drop is through
+	stale   chan struct{} // closed when a commit has found another owner; by the committer
+	void    bool          // the same; the committer's
 
 	// What follows belongs to the shard's goroutine.
 	ctx      context.Context
 	bad      map[int64]bool // runs that cannot be read
 	nextRef  int64
 	runs     *cache
-	ended    []*run // in memory until their end is durable
+	past     []*run // ended, and in memory until that is durable
 	asleep   []*run // in memory until that they sleep is durable
 	alarms   alarms
+	census   census
 	recent   recentStarts
 	locks    lockTable
 	asked    map[protocol.TaskID]*asked // children that runs here wait for
@@ -77,8 +86,10 @@ type shard struct {
 
 func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 	return &shard{
-		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1,
-		inbox: newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch),
+		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1, since: e.clock.since(),
+		ended: make(chan struct{}), gone: make(chan struct{}), stale: make(chan struct{}),
+		census: census{metrics: e.metrics, total: &e.unfinished, counts: map[*workflowSeries]*[store.StatusSucceeded]int64{}},
+		inbox:  newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch),
 		asked: map[protocol.TaskID]*asked{}, awaited: map[string]protocol.TaskID{}, looked: map[string]*store.Run{}, alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
 	}
 }
@@ -121,8 +132,16 @@ func (s *shard) loop(ctx context.Context) error {
 	}
 }
 
-// round handles what has come, and hands it to the committer.
-func (s *shard) round(batch []message) error {
+// round handles what has come, and hands it to the committer. If it cannot,
+// nothing comes of what has not been handed over, and whoever waits for that is
+// told so.
+func (s *shard) round(batch []message) (err error) {
+	handled := 0
+	defer func() {
+		if err != nil {
+			s.refuse(batch[handled:])
+		}
+	}()
 	if err := s.prefetch(batch); err != nil {
 		return err
 	}
@@ -133,6 +152,7 @@ func (s *shard) round(batch []message) error {
 		if err := s.handle(&batch[i]); err != nil {
 			return err
 		}
+		handled++
 	}
 	if err := s.fireAlarms(); err != nil {
 		return err
@@ -140,6 +160,17 @@ func (s *shard) round(batch []message) error {
 	s.submit()
 	s.tidy()
 	return nil
+}
+
+// refuse gives up on messages, and on what was gathered.
+func (s *shard) refuse(batch []message) {
+	for i := range batch {
+		batch[i].refuse(errMoved())
+	}
+	for _, reply := range s.effects.replies {
+		reply(errMoved())
+	}
+	s.part, s.effects = store.Part{}, effects{}
 }
 
 // nextAlarm is how long the shard may sleep.
@@ -172,16 +203,16 @@ func (s *shard) submit() {
 func (s *shard) tidy() {
 	durable := s.durable.Load()
 	s.recent.turn(s.eng.clock.since(), durable)
-	kept := s.ended[:0]
-	for _, r := range s.ended {
+	kept := s.past[:0]
+	for _, r := range s.past {
 		if r.part > durable {
 			kept = append(kept, r)
 		} else if s.runs.byRef[r.row.Ref] == r {
 			s.runs.remove(r)
 		}
 	}
-	clear(s.ended[len(kept):])
-	s.ended = kept
+	clear(s.past[len(kept):])
+	s.past = kept
 	s.letSleep(durable)
 	s.runs.shrink(int(s.eng.residentPerShard.Load()), durable)
 	s.eng.resident.Add(int64(len(s.runs.byRef) - s.residents))
@@ -219,6 +250,8 @@ func (s *shard) handle(m *message) error {
 		return s.wantChild(m.child)
 	case m.word != nil:
 		return s.childHeard(m.word)
+	case m.moved != nil:
+		return s.ownerMoved(*m.moved)
 	}
 	r, err := s.resident(m.ref)
 	if errors.Is(err, errUnreadable) {
@@ -254,10 +287,14 @@ func (s *shard) handle(m *message) error {
 	}
 	if reply := m.reply; reply != nil {
 		row := r.row // as the order left it
-		s.effects.replies = append(s.effects.replies, func() { reply(row, err) })
+		s.reply(func(lost error) { reply(row, cmp.Or(lost, err)) })
 	}
 	return nil
 }
+
+// reply has f called once all that was decided until now is durable, or lost
+// with the shard.
+func (s *shard) reply(f func(lost error)) { s.effects.replies = append(s.effects.replies, f) }
 
 // step has the core decide on an input, and gathers what follows. The error is
 // the core's refusal, for whoever asked.

@@ -25,6 +25,9 @@ func (e *Engine) Signal(ctx context.Context, id, name string, s rest.Signal) (re
 	if err != nil {
 		return rest.Signalled{}, err
 	}
+	if !e.owns(id) {
+		return ask[rest.Signalled](ctx, e, order{Method: errandSignal, ID: id, Name: name}, s)
+	}
 	row, err := e.row(ctx, id)
 	if err != nil {
 		return rest.Signalled{}, ofRun(err)
@@ -33,7 +36,7 @@ func (e *Engine) Signal(ctx context.Context, id, name string, s rest.Signal) (re
 		return rest.Signalled{}, err
 	}
 	done := make(chan answer[rest.Signalled], 1)
-	e.shardOf(row.Ref).inbox.put(message{ref: row.Ref, input: in, reply: func(r store.Run, err error) {
+	posted := e.post(shardIndex(row.Ref), message{ref: row.Ref, input: in, reply: func(r store.Run, err error) {
 		out := rest.Signalled{ID: s.ID, Received: err == nil}
 		if errors.Is(err, machine.ErrRepeated) {
 			err = nil
@@ -43,6 +46,9 @@ func (e *Engine) Signal(ctx context.Context, id, name string, s rest.Signal) (re
 		}
 		done <- answer[rest.Signalled]{out, signalError(err)}
 	}})
+	if !posted {
+		return rest.Signalled{}, errMoved()
+	}
 	return await(ctx, e, done)
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -35,6 +36,9 @@ type startOrder struct {
 	lookedUp time.Duration
 	reply    func(rest.Started, error) // called once, when the answer is durable
 }
+
+// refuse answers an order that is not carried out.
+func (o *startOrder) refuse(why error) { o.reply(rest.Started{}, why) }
 
 // inputHash identifies what a start asks for, so that a repetition is told
 // from a conflict.
@@ -132,13 +136,12 @@ func (s *shard) start(o *startOrder) error {
 	if !o.fresh {
 		s.recent.add(o.id, r.row.Ref, s.eng.clock.since(), s.number, s.durable.Load())
 	}
-	s.eng.unfinished.Add(1)
 	s.part.Append = append(s.part.Append, store.Record{Ref: r.row.Ref, Seq: events[0].Seq, Data: machine.AppendEvents(nil, events)})
 	r.series.count(r.wf, events)
 	s.command(r)
 	s.wantLock(r)
 	status := store.Status(r.state.Status())
-	r.series.transition(0, status)
+	s.census.transition(r.series, 0, status)
 	s.fillRow(r, now, status, s.sleepUntil(r, now))
 	r.row.Key = r.state.RoutingKey()
 	if !r.row.Wake.IsZero() {
@@ -148,7 +151,13 @@ func (s *shard) start(o *startOrder) error {
 	s.statusChanged(r, now)
 	s.arm(r)
 	answer := startedOf(&r.row, true)
-	s.effects.replies = append(s.effects.replies, func() { o.reply(answer, nil) })
+	s.reply(func(lost error) {
+		if lost != nil {
+			o.reply(rest.Started{}, lost)
+			return
+		}
+		o.reply(answer, nil)
+	})
 	return nil
 }
 
@@ -164,7 +173,7 @@ func (s *shard) alreadyStarted(o *startOrder) (taken bool, err error) {
 	if row != nil {
 		answer, refused = repeated(row, o)
 	}
-	s.effects.replies = append(s.effects.replies, func() { o.reply(answer, refused) })
+	s.reply(func(lost error) { o.reply(answer, cmp.Or(lost, refused)) })
 	return true, nil
 }
 
@@ -184,7 +193,7 @@ func (s *shard) known(id string, lookedUp time.Duration) (row *store.Run, buried
 			return nil, 0, fmt.Errorf("run %q was started here and is not there", id)
 		}
 		return &r.row, 0, nil
-	case s.eng.clock.since()-lookedUp <= lookupValid:
+	case lookedUp > s.since && s.eng.clock.since()-lookedUp <= lookupValid:
 		return nil, 0, nil
 	}
 	rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, []string{id}) })

@@ -73,6 +73,16 @@ func (e *Engine) Runs(ctx context.Context, f store.Filter) (rest.RunPage, error)
 
 // Run returns a run with everything known about it.
 func (e *Engine) Run(ctx context.Context, id string) (rest.RunDetail, error) {
+	if !e.owns(id) {
+		there, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		d, err := ask[rest.RunDetail](there, e, order{Method: errandRun, ID: id}, nil)
+		var own *Error
+		if !errors.As(err, &own) || own.Kind != KindUnavailable {
+			return d, err
+		}
+		// Only where its tasks are is not known here.
+	}
 	row, err := e.row(ctx, id)
 	if err != nil {
 		return rest.RunDetail{}, err
@@ -396,6 +406,14 @@ func (d *dispatcher) queues() []rest.ServiceQueue {
 	return out
 }
 
+// reachable tells whether the broker is connected, or has been away for less
+// than the grace.
+func (d *dispatcher) reachable(grace time.Duration) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.connected || d.eng.clock.since()-d.cutAt < grace
+}
+
 func (d *dispatcher) isConnected() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -408,17 +426,41 @@ func (e *Engine) Stats(ctx context.Context) (rest.Stats, error) {
 	if err != nil {
 		return rest.Stats{}, storeError("count runs", err)
 	}
-	s := rest.Stats{Runs: map[string]map[string]int64{}, Waiting: e.dispatcher.queues(), Resident: int(e.resident.Load())}
+	s := e.statsHere()
+	if e.cfg.Leases != nil {
+		colleagues(ctx, e, errandStats, func(other rest.Stats) { addStats(&s, &other) })
+	}
+	s.Runs = map[string]map[string]int64{}
 	for name, by := range counts {
 		s.Runs[name] = map[string]int64{}
 		for status, n := range by {
 			s.Runs[name][machine.Status(status).String()] = n
 		}
 	}
+	return s, nil
+}
+
+// statsHere is what this orchestrator adds to the whole.
+func (e *Engine) statsHere() rest.Stats {
+	s := rest.Stats{Waiting: e.dispatcher.queues(), Resident: int(e.resident.Load())}
 	for _, w := range e.dispatcher.workers() {
 		s.InFlight += w.Outstanding
 	}
-	return s, nil
+	return s
+}
+
+// addStats adds what another orchestrator has. Both know the same workers.
+func addStats(s, other *rest.Stats) {
+	s.Resident += other.Resident
+	s.InFlight += other.InFlight
+	for _, q := range other.Waiting {
+		i := slices.IndexFunc(s.Waiting, func(w rest.ServiceQueue) bool { return w.Service == q.Service && w.Type == q.Type })
+		if i < 0 {
+			s.Waiting = append(s.Waiting, q)
+			continue
+		}
+		s.Waiting[i].Waiting += q.Waiting
+	}
 }
 
 // Health tells whether the engine and its parts work.
@@ -431,7 +473,7 @@ func (e *Engine) Health(ctx context.Context) rest.Health {
 	}
 	fault("engine", e.serving())
 	fault("store", e.cfg.Store.Check(ctx))
-	if r := e.rivalry(); r != "" {
+	if r := e.roster.rivalry(); r != "" {
 		fault("engine", fmt.Errorf("orchestrator %s owns the same shards under namespace %s: give each deployment its own", r, e.cfg.Namespace))
 	}
 	if !e.dispatcher.isConnected() {

@@ -85,7 +85,7 @@ func (d *dispatcher) withdrawn(e entry) {
 		d.postLost(e.id, machine.LostVanished, "", nil)
 		return
 	}
-	d.eng.shardOf(e.id.Ref).inbox.put(message{ref: e.id.Ref, input: machine.Withdrawn{
+	d.eng.tell(e.id.Ref, message{ref: e.id.Ref, input: machine.Withdrawn{
 		Step: int(e.id.Step), Phase: machine.Phase(e.id.Phase), Generation: e.id.Generation, Attempt: e.id.Attempt,
 	}})
 }
@@ -130,7 +130,7 @@ func (d *dispatcher) expireSent(p *peer, s *sent) {
 }
 
 func (d *dispatcher) postExpired(id protocol.TaskID, mayHaveLeft bool) {
-	d.eng.shardOf(id.Ref).inbox.put(message{ref: id.Ref, input: machine.Expired{
+	d.eng.tell(id.Ref, message{ref: id.Ref, input: machine.Expired{
 		Step: int(id.Step), Phase: machine.Phase(id.Phase), Generation: id.Generation, Attempt: id.Attempt, Sent: mayHaveLeft,
 	}})
 }

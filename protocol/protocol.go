@@ -191,6 +191,8 @@ type Announcement struct {
 	Leaving      bool   `json:"leaving,omitempty"`
 	// IntervalMS is when the next is due, in milliseconds; 0: it does not say.
 	IntervalMS int64 `json:"interval_ms,omitempty"`
+	// Standby: it takes no shards at present.
+	Standby bool `json:"standby,omitempty"`
 	// Shards that it owns, with their epochs: results of these go to it.
 	Shards map[uint32]uint64 `json:"shards"`
 	// Durable is, by worker incarnation, the watermark: its results up to this

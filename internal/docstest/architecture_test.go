@@ -106,7 +106,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"lock/internal/session", []string{"lock"}},
 		{"lock/postgres", []string{"lock", "lock/internal/session"}},
 		{"engine/lockqueue", nil},
-		{"engine", []string{"broker", "definitions", "engine/lockqueue", "engine/machine", "protocol", "protocol/rest", "ring", "store"}},
+		{"engine", []string{"broker", "definitions", "engine/lockqueue", "engine/machine", "lock", "protocol", "protocol/rest", "ring", "store"}},
 		{"api", []string{"engine", "protocol/rest", "store"}},
 	}
 	imports := packages(t)
