@@ -140,6 +140,30 @@ func cancelled(f *fixture) {
 	}
 }
 
+// publishUntilBlocked returns how many messages it took: the service tells a
+// connection when that wants to publish, and is blocked when it gets to it.
+func (f *fixture) publishUntilBlocked(c broker.Conn, st *states, m broker.Message) (n int) {
+	f.Helper()
+	for {
+		switch err := c.Publish(f.ctx, m); {
+		case err == nil:
+			n++
+		case !errors.Is(err, broker.ErrUnavailable):
+			f.Fatalf("publishing: %v", err)
+		}
+		select {
+		case s := <-st.ch:
+			if s != broker.StateBlocked {
+				f.Fatalf("the state became %d", s)
+			}
+			return n
+		case <-time.After(50 * time.Millisecond):
+		case <-f.ctx.Done():
+			f.Fatal("the service is not blocked")
+		}
+	}
+}
+
 func blocked(f *fixture) {
 	st := f.states()
 	c := f.open(broker.Options{OnState: st.on})
@@ -159,9 +183,7 @@ func blocked(f *fixture) {
 		}
 	}
 	defer unblock()
-	// The service tells a connection when it wants to publish.
-	f.publish(c, to(q, "held up"))
-	st.await(broker.StateBlocked)
+	heldUp := f.publishUntilBlocked(c, st, to(q, "held up"))
 	for range 100 {
 		if err := c.Publish(f.ctx, to(q, "refused")); !errors.Is(err, broker.ErrUnavailable) {
 			f.Fatalf("publishing while blocked: %v", err)
@@ -178,8 +200,10 @@ func blocked(f *fixture) {
 	}
 	unblock()
 	st.await(broker.StateConnected)
-	if d := in.take(1)[0]; string(d.Body) != "held up" {
-		f.Errorf("got %s", d.Body)
+	for _, d := range in.take(heldUp) {
+		if string(d.Body) != "held up" {
+			f.Errorf("got %s", d.Body)
+		}
 	}
 	f.confirm(c, to(q, "goes through"))
 	in.take(1)

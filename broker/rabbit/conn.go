@@ -2,15 +2,12 @@ package rabbit
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
-	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/broker/internal/mailbox"
@@ -32,6 +29,9 @@ type conn struct {
 	// live is the session that takes publishes; nil while there is none.
 	live atomic.Pointer[session]
 
+	nodes addresses      // the supervisor's
+	late  sync.WaitGroup // sessions that came too late and are being closed
+
 	mu       sync.Mutex
 	closing  bool
 	current  *session      // the session that subscriptions attach to
@@ -49,7 +49,7 @@ type conn struct {
 
 func newConn(cfg Config, o broker.Options, m *metrics) *conn {
 	c := &conn{
-		cfg: cfg, opts: o, metrics: m,
+		cfg: cfg, opts: o, metrics: m, nodes: newAddresses(cfg),
 		done: make(chan struct{}), first: make(chan struct{}), changed: make(chan struct{}),
 		subs:     map[*subscription]struct{}{},
 		topology: topology{exchanges: map[string]broker.ExchangeKind{}, queues: map[string]struct{}{}},
@@ -96,48 +96,65 @@ func (c *conn) refresh() {
 func (c *conn) supervise() {
 	defer close(c.done)
 	defer c.returns.Close()
-	pause := &backoff.ExponentialBackOff{
-		InitialInterval: c.cfg.MinBackoff, MaxInterval: c.cfg.MaxBackoff,
-		Multiplier: 2, RandomizationFactor: 0.5,
-	}
-	pause.Reset()
-	next := 0 // index of the URL to try first
-	refusals := 0
-	for sessions := 0; c.ctx.Err() == nil; {
-		s, i, err := c.dialAny(next)
-		if err != nil {
-			if permanent(err) {
-				refusals++
-			} else {
-				refusals = 0
+	defer c.late.Wait()
+	var s *session
+	var at *address
+	for sessions := uint64(0); c.ctx.Err() == nil; {
+		if s == nil {
+			if s, at = c.connectAny(); s == nil {
+				if c.firstErr != nil {
+					return
+				}
+				continue
 			}
-			if sessions == 0 && refusals == maxRefusals {
-				c.firstErr = fmt.Errorf("connecting: %w", err)
-				close(c.first)
-				return
-			}
-			c.mu.Lock()
-			c.dialErr = err
-			c.mu.Unlock()
-			wait := pause.NextBackOff()
-			if c.ctx.Err() == nil {
-				c.opts.Logger.Warn("cannot connect to the broker", "conn", c.opts.Name, "error", err, "retry_in", wait)
-			}
-			c.sleep(wait)
-			continue
 		}
-		next = i + 1
-		s.number = uint64(sessions) + 1
-		began := time.Now()
 		if sessions++; sessions > 1 {
 			c.metrics.reconnects.Inc()
 		}
-		c.run(s, sessions == 1)
-		// A session that did not last is no reason to hurry.
-		if time.Since(began) > c.cfg.MaxBackoff {
-			pause.Reset()
+		s.number = sessions
+		began := time.Now()
+		next := c.run(s, at)
+		at.ended(time.Now(), time.Since(began))
+		if s = next; next != nil {
+			at = c.nodes[0]
 		}
-		c.sleep(pause.NextBackOff())
+	}
+	if s != nil {
+		s.close()
+	}
+}
+
+// connectAny asks the nodes whose turn it is; when it is nobody's, it waits.
+func (c *conn) connectAny() (*session, *address) {
+	ready, wait := c.nodes.due(time.Now())
+	if len(ready) == 0 {
+		c.sleep(wait)
+		return nil, nil
+	}
+	s, at := c.race(ready)
+	if s != nil || c.ctx.Err() != nil {
+		return s, at
+	}
+	err := c.nodes.reason()
+	c.mu.Lock()
+	c.dialErr = err
+	c.mu.Unlock()
+	if !c.wasOpened() && c.nodes.refused() {
+		c.firstErr = fmt.Errorf("connecting: %w", err)
+		close(c.first)
+		return nil, nil
+	}
+	_, wait = c.nodes.due(time.Now())
+	c.opts.Logger.Warn("cannot connect to the broker", "conn", c.opts.Name, "error", err, "retry_in", wait)
+	return nil, nil
+}
+
+func (c *conn) wasOpened() bool {
+	select {
+	case <-c.first:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -150,57 +167,72 @@ func (c *conn) sleep(d time.Duration) {
 	}
 }
 
-// maxRefusals is how often in a row the first connection must be refused to
-// be given up. Once is not enough: a node that goes away in the middle of the
-// handshake looks like one that refuses the credentials.
-const maxRefusals = 2
-
-// permanent reports an answer that another attempt is not likely to change.
-func permanent(err error) bool {
-	var ce *tls.CertificateVerificationError
-	if errors.As(err, &ce) {
-		return true
-	}
-	var ae *amqp.Error
-	return errors.As(err, &ae) && (ae.Code == amqp.AccessRefused || ae.Code == amqp.NotAllowed)
-}
-
-// dialAny tries every node once and returns the first that answers.
-func (c *conn) dialAny(from int) (*session, int, error) {
-	var errs, transient []error
-	for n := range c.cfg.URLs {
-		i := (from + n) % len(c.cfg.URLs)
-		s, err := c.dial(c.cfg.URLs[i])
-		if err == nil {
-			return s, i, nil
-		}
-		errs = append(errs, err)
-		if !permanent(err) {
-			transient = append(transient, err)
-		}
-		if c.ctx.Err() != nil {
-			break
-		}
-	}
-	if len(transient) > 0 { // there is hope: do not look permanent
-		return nil, 0, fmt.Errorf("%w: %w", broker.ErrUnavailable, errors.Join(transient...))
-	}
-	return nil, 0, errors.Join(errs...)
-}
-
 func (c *conn) lastDialError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.dialErr
 }
 
-// run brings a session into service and returns when it is over.
-func (c *conn) run(s *session, first bool) {
+// setupTime bounds how long a node may take to declare what a Conn needs
+// before another is asked. It is long, because many may come at once, and
+// because all nodes of a cluster may have to wait until one counts as lost.
+const setupTime = 30 * time.Second
+
+// errSetup is why a session ended that never came into service.
+var errSetup = errors.New("the node did not declare in time what is needed")
+
+// run brings a session into service and returns when it is over, or has been
+// ended for another one, at home, which it then returns.
+func (c *conn) run(s *session, at *address) (next *session) {
 	log := c.opts.Logger.With("conn", c.opts.Name, "node", s.node)
+	defer c.retire(s)
+	subs, err := c.setUp(s, log)
+	if err != nil {
+		log.Warn("gave up a session with the broker", "error", err)
+		s.abort()
+		return nil
+	}
+	c.live.Store(s)
+	if c.wasOpened() {
+		log.Info("connected to the broker again", "subscriptions", subs)
+	} else {
+		log.Info("connected to the broker")
+	}
+	c.refresh()
+	if !c.wasOpened() {
+		close(c.first)
+	}
+	home := c.comeHome(at)
+	defer home.stop()
+	for {
+		select {
+		case <-s.over:
+			log.Warn("lost the connection to the broker", "error", s.reason())
+			return nil
+		case <-c.ctx.Done():
+			return nil
+		case <-home.timer.C:
+			home.ask()
+		case r := <-home.answers:
+			if next = home.answered(r); next != nil {
+				log.Info("goes back to the node it was connected to at first", "home", next.node)
+				return next
+			}
+		}
+	}
+}
+
+// setUp declares again what was declared and attaches the subscriptions.
+func (c *conn) setUp(s *session, log *slog.Logger) (subscriptions int, err error) {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, setupTime, errSetup)
+	defer cancel()
 	c.mu.Lock()
 	exchanges, queues := c.topology.list()
 	c.mu.Unlock()
-	if err := s.declare(c.ctx, exchanges, queues); err != nil {
+	if err := s.declare(ctx, exchanges, queues); err != nil {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		// Publishes to what could not be declared will tell; the rest works.
 		log.Error("cannot declare again what was declared", "error", err)
 	}
@@ -213,23 +245,26 @@ func (c *conn) run(s *session, first bool) {
 		subs = append(subs, sub)
 	}
 	c.mu.Unlock()
-	c.attachAll(s, subs)
-	c.live.Store(s)
-	if first {
-		log.Info("connected to the broker")
-	} else {
-		log.Info("connected to the broker again", "subscriptions", len(subs))
-	}
-	c.refresh()
-	if first {
-		close(c.first)
-	}
-
+	attached := make(chan struct{})
+	go func() {
+		defer close(attached)
+		c.attachAll(s, subs)
+	}()
 	select {
-	case <-s.over:
-		log.Warn("lost the connection to the broker", "error", s.reason())
-	case <-c.ctx.Done():
+	case <-attached:
+		if s.isOver() {
+			return 0, broker.ErrUnavailable
+		}
+		return len(subs), nil
+	case <-ctx.Done():
+		s.abort()
+		<-attached
+		return 0, context.Cause(ctx)
 	}
+}
+
+// retire takes a session out of service.
+func (c *conn) retire(s *session) {
 	c.live.Store(nil)
 	c.mu.Lock()
 	c.current = nil

@@ -17,8 +17,10 @@ import (
 // Config says where RabbitMQ is and how to talk to it.
 type Config struct {
 	// URLs are the addresses (amqp:// or amqps://) of the nodes of one cluster.
-	// They are tried in order; after a loss the search begins with the node
-	// after the one that was lost. At least one is needed.
+	// At least one is needed. Each Conn shuffles them, so that many spread over
+	// the nodes. Its first is its home; when that is lost the next one is asked
+	// at once, and the one after it when that does not answer for half a
+	// second. A node that failed is left alone for a while of its own.
 	URLs []string
 	// TLS is used for amqps. Nil takes Go's defaults and what the URL says.
 	TLS *tls.Config
@@ -28,9 +30,15 @@ type Config struct {
 	Heartbeat time.Duration
 	// DialTimeout bounds the dial and the handshake with one node. 0 is 10 s.
 	DialTimeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause between attempts to connect;
-	// it doubles, with jitter, from the one to the other. 0 is 50 ms and 5 s.
+	// MinBackoff and MaxBackoff bound the pause between attempts to connect to
+	// one node; it doubles, with jitter, from the one to the other. 0 is 50 ms
+	// and 5 s.
 	MinBackoff, MaxBackoff time.Duration
+	// ReturnAfter is how long, give or take half of it, a Conn stays with
+	// another node before it goes back to its home, which it dials before it
+	// lets go. Without that, a node that was away would have no connections
+	// afterwards. 0 is 5 min; negative never.
+	ReturnAfter time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -45,6 +53,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxBackoff == 0 {
 		c.MaxBackoff = 5 * time.Second
+	}
+	if c.ReturnAfter == 0 {
+		c.ReturnAfter = 5 * time.Minute
 	}
 	c.URLs = slices.Clone(c.URLs)
 	return c

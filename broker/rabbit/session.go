@@ -34,8 +34,8 @@ type session struct {
 	err     error // set before over is closed
 }
 
-// dial makes a session with one node.
-func (c *conn) dial(url string) (_ *session, err error) {
+// dial makes a session with one node. ctx ends the attempt, not the session.
+func (c *conn) dial(ctx context.Context, url string) (_ *session, err error) {
 	uri, err := amqp.ParseURI(url)
 	if err != nil {
 		return nil, err
@@ -47,10 +47,10 @@ func (c *conn) dial(url string) (_ *session, err error) {
 			s.abort()
 		}
 	}()
-	if s.consume, s.wires[0], err = c.connect(url, "consume"); err != nil {
+	if s.consume, s.wires[0], err = c.connect(ctx, url, "consume"); err != nil {
 		return nil, err
 	}
-	if s.publish, s.wires[1], err = c.connect(url, "publish"); err != nil {
+	if s.publish, s.wires[1], err = c.connect(ctx, url, "publish"); err != nil {
 		return nil, err
 	}
 	s.watch(c)
@@ -65,8 +65,8 @@ func (c *conn) dial(url string) (_ *session, err error) {
 }
 
 // connect dials one connection of the pair.
-func (c *conn) connect(url, purpose string) (*amqp.Connection, *wire, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DialTimeout)
+func (c *conn) connect(ctx context.Context, url, purpose string) (*amqp.Connection, *wire, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
 	defer cancel()
 	// The handshake itself knows no context: closing the socket ends it.
 	var mu sync.Mutex

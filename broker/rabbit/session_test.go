@@ -162,13 +162,6 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func TestADeadNodeIsPassedOver(t *testing.T) {
-	c := open(t, Config{URLs: []string{closedPort(t), testenv.RabbitMQ(t).URL}}, broker.Options{})
-	if s := c.State(); s != broker.StateConnected {
-		t.Errorf("the state is %d", s)
-	}
-}
-
 func TestAQueueWithOtherPropertiesIsExplained(t *testing.T) {
 	url := testenv.RabbitMQ(t).URL
 	ac, err := amqp.Dial(url)

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
@@ -243,11 +242,7 @@ func (sub *subscription) run() {
 // serve consumes a stream until it ends; while its session lasts, it gets
 // itself another. It returns false when the subscription is over.
 func (sub *subscription) serve(st *stream) bool {
-	pause := &backoff.ExponentialBackOff{
-		InitialInterval: sub.conn.cfg.MinBackoff, MaxInterval: sub.conn.cfg.MaxBackoff,
-		Multiplier: 2, RandomizationFactor: 0.5,
-	}
-	pause.Reset()
+	pause := newPause(sub.conn.cfg)
 	for {
 		began := time.Now()
 		if st.err == nil {
