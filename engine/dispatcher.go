@@ -183,17 +183,33 @@ func (d *dispatcher) wait(c *class, e entry) {
 
 // choose returns a worker with credit for a key, or nil.
 func (d *dispatcher) choose(c *class, hash uint64) *peer {
+	i := c.ring.Lookup(hash)
+	if i < 0 {
+		return nil
+	}
+	// Whatever the policy, a worker with nothing to do keeps its keys: that
+	// spares looking at all the others.
+	if owner := c.members[i]; len(owner.out) > 0 || owner.free() <= 0 {
+		i = c.ring.Choose(ring.Policy(c.key.place.String()), hash, c.load, c.total(), ring.DefaultEpsilon)
+	}
+	if i < 0 || c.members[i].free() <= 0 {
+		return nil
+	}
+	return c.members[i]
+}
+
+// total is what all members together have to do, as bounded loads want it.
+func (c *class) total() int {
+	if c.key.place != definitions.Bounded {
+		return 0
+	}
 	total := 0
 	for _, p := range c.members {
 		if p.free() > 0 {
 			total += len(p.out)
 		}
 	}
-	i := c.ring.Choose(ring.Policy(c.key.place.String()), hash, c.load, total, ring.DefaultEpsilon)
-	if i < 0 || c.members[i].free() <= 0 {
-		return nil
-	}
-	return c.members[i]
+	return total
 }
 
 // load is what a member has to do, as the ring counts.

@@ -17,6 +17,7 @@ type desk struct {
 	t     testing.TB
 	class *class
 	beats uint64
+	given int64 // the last task of flow
 }
 
 func newDesk(t testing.TB) *desk {

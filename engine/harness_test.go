@@ -209,14 +209,19 @@ func (w *world) workerOn(b broker.Broker, name string, h handlers) (leave func()
 // sdk is workerOn with the worker itself.
 func (w *world) sdk(b broker.Broker, name string, h handlers) (sdk *worker.Worker, leave func()) {
 	w.t.Helper()
-	settle := 20 * time.Second
+	return w.tuned(worker.Config{Broker: b, Name: name}, h)
+}
+
+// tuned is sdk for a worker with settings of its own.
+func (w *world) tuned(c worker.Config, h handlers) (sdk *worker.Worker, leave func()) {
+	w.t.Helper()
+	b, name := c.Broker, c.Name
+	c.Service, c.HeartbeatInterval, c.Logger = "shop", 50*time.Millisecond, w.logger()
+	c.SettleTimeout, c.DrainTimeout, c.ResendAfter = 20*time.Second, 5*time.Second, time.Second
 	if b != w.broker { // to be killed
-		settle = time.Millisecond
+		c.SettleTimeout = time.Millisecond
 	}
-	sdk, err := worker.New(worker.Config{
-		Broker: b, Name: name, Service: "shop", HeartbeatInterval: 50 * time.Millisecond, Logger: w.logger(),
-		SettleTimeout: settle, DrainTimeout: 5 * time.Second, ResendAfter: time.Second,
-	})
+	sdk, err := worker.New(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -8,7 +8,8 @@ type Policy string
 
 // The policies. [Strict] is "ring": the same key always goes to the same
 // worker. Bounded spills to the next worker past a bound; it is the default.
-// LeastLoaded looks at loads alone.
+// LeastLoaded looks at loads alone, unless the owner has none. Under each, members
+// get tasks in proportion to their weights.
 const (
 	Strict      Policy = "ring"
 	Bounded     Policy = "bounded"
@@ -79,14 +80,17 @@ func (r *Ring) Bound(i, total int, epsilon float64) int {
 	return max(1, int(bound))
 }
 
-// Least returns the member that would have the lowest load for its weight with
-// one task more; -1 if all are full. Among equals, hash decides, so that an
-// idle service does not send everything to one worker. It is O(n) and does not
-// allocate.
+// Least returns the owner of hash if it has no load, so that an idle service
+// sends to its members by their weights; else the member that would have the
+// lowest load for its weight with one task more; -1 if all are full. Among equals,
+// hash decides. It is O(n) unless the owner is idle, and does not allocate.
 func (r *Ring) Least(hash uint64, load func(i int) int) int {
 	n := len(r.bySeat)
 	if n == 0 {
 		return -1
+	}
+	if i := r.Lookup(hash); load(i) == 0 {
+		return i
 	}
 	best, bestLoad, bestWeight := -1, 0.0, 0.0
 	at := int(hash % uint64(n))

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -81,6 +82,21 @@ func (w *Worker) heartbeat(leaving bool) (h protocol.Heartbeat, ok bool) {
 	}
 	w.board.list(&h, now)
 	return h, true
+}
+
+// SetWeight changes the worker's share of the ring, 1 to 1,000, and tells the
+// orchestrators at once: keys move to or from this worker, in proportion to the
+// difference, and none between others. Tasks that are here stay. It may be called
+// at any time, by any goroutine; its error names the range.
+func (w *Worker) SetWeight(weight int) error {
+	if err := checkWeight(weight); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	w.mu.Lock()
+	w.cfg.Weight = weight
+	w.mu.Unlock()
+	kick(w.news)
+	return nil
 }
 
 // TaskTypes are the task types that handlers were registered for, with their

@@ -57,7 +57,7 @@ type Config struct {
 	// worker that joins. At most 20,000.
 	Prefetch int
 	// Weight is the worker's share of the ring, 1 to 1,000; 100, the default,
-	// is ordinary.
+	// is ordinary. [Worker.SetWeight] changes it later.
 	Weight int
 	// Release is the version of the worker's own program, for lists.
 	Release string
@@ -145,7 +145,9 @@ func (c *Config) validate() error {
 	fault(len(c.Release) <= protocol.MaxNameBytes, "Release: at most %d bytes", protocol.MaxNameBytes)
 	between("Concurrency", int64(c.Concurrency), 1, 10_000)
 	between("Prefetch", int64(c.Prefetch), 0, 20_000)
-	between("Weight", int64(c.Weight), 1, protocol.MaxWeight)
+	if err := checkWeight(c.Weight); err != nil {
+		faults = append(faults, err)
+	}
 	between("MaxPayloadBytes", int64(c.MaxPayloadBytes), 1, protocol.MaxPayloadBytes)
 	between("MaxHeldResults", int64(c.MaxHeldResults), 1, 20_000)
 	fault(c.MaxHeldBytes >= 1, "MaxHeldBytes: must be at least 1, is %d", c.MaxHeldBytes)
@@ -157,6 +159,13 @@ func (c *Config) validate() error {
 		fault(wf != nil, "Workflows[%d]: is nil", i)
 	}
 	return errors.Join(faults...)
+}
+
+func checkWeight(weight int) error {
+	if weight < 1 || weight > protocol.MaxWeight {
+		return fmt.Errorf("Weight: must be between 1 and %d, is %d", protocol.MaxWeight, weight)
+	}
+	return nil
 }
 
 // plain tells whether s has at most limit bytes and only visible characters.

@@ -29,7 +29,7 @@ These settings may be added; the values shown are the defaults:
   namespace: ringmaster        # as on the orchestrator
   name: relay-1                # place on the ring; default: made anew at each start
   concurrency: 16              # calls side by side
-  weight: 100                  # share of the ring
+  weight: 100                  # share of the ring, up to 1000; SIGHUP has it read again
   drain_timeout: 30s           # how long calls may go on after SIGTERM
   tasks:
     deliveries.ship:
@@ -76,6 +76,7 @@ const examples = `  worker --config deliveries.yaml --check     # say what is wr
 type flags struct {
 	config, amqpURL, metricsListen, logLevel, logFormat string
 	check                                               bool
+	weight                                              int // 0: as the file says
 }
 
 type usageError struct{ error }
@@ -110,6 +111,7 @@ func newCommand() *cobra.Command {
 	fs.StringVarP(&f.config, "config", "c", "", "configuration `file`")
 	fs.BoolVar(&f.check, "check", false, "check the configuration file and exit")
 	fs.StringVar(&f.amqpURL, "amqp-url", "", "`URL` of RabbitMQ, of several nodes with commas between; goes before RINGMASTER_AMQP_URL, which goes before the file")
+	fs.IntVar(&f.weight, "weight", 0, "share of the ring, `1 to 1000`; goes before the file, also when that is read again at SIGHUP")
 	fs.StringVar(&f.metricsListen, "metrics-listen", "", "serve /metrics and /healthz at this `address`, such as 127.0.0.1:9464")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -145,6 +147,9 @@ func start(cmd *cobra.Command, f flags) error {
 		}
 		cfg.AMQPURL = url
 	}
+	if err := f.overrule(cfg); err != nil {
+		return usageError{err}
+	}
 	if f.check {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: good: service %s, %d task types\n", f.config, cfg.Service, len(cfg.Tasks))
 		return nil
@@ -152,7 +157,18 @@ func start(cmd *cobra.Command, f flags) error {
 	if cfg.AMQPURL == "" {
 		return usageError{errors.New("no broker: set amqp_url in the file, RINGMASTER_AMQP_URL or --amqp-url")}
 	}
-	return serve(cmd.Context(), cfg, f.metricsListen, logger)
+	return serve(cmd.Context(), cfg, f, logger)
+}
+
+// overrule has the flags go before the file.
+func (f flags) overrule(cfg *config.Config) error {
+	if f.weight < 0 || f.weight > config.MaxWeight {
+		return fmt.Errorf("--weight: must be a whole number from 1 to %d, is %d", config.MaxWeight, f.weight)
+	}
+	if f.weight > 0 {
+		cfg.Weight = f.weight
+	}
+	return nil
 }
 
 func newLogger(cmd *cobra.Command, f flags) (*slog.Logger, error) {

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,11 +23,11 @@ import (
 )
 
 // serve relays tasks until ctx ends, then drains.
-func serve(ctx context.Context, cfg *config.Config, metricsListen string, logger *slog.Logger) error {
+func serve(ctx context.Context, cfg *config.Config, f flags, logger *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if metricsListen != "" {
-		stop, err := serveMetrics(metricsListen, registry, logger)
+	if f.metricsListen != "" {
+		stop, err := serveMetrics(f.metricsListen, registry, logger)
 		if err != nil {
 			return err
 		}
@@ -61,11 +64,44 @@ func serve(ctx context.Context, cfg *config.Config, metricsListen string, logger
 		w.HandleFunc(t.Type, calls.Handler(t))
 		logger.Info("relaying", "type", t.Type, "method", t.Method, "url", t.URL.String())
 	}
+	defer reweigh(w, f, logger)()
 	if err := w.Run(ctx); err != nil {
 		return fmt.Errorf("relay tasks of service %s: %w", cfg.Service, err)
 	}
 	logger.Info("drained", "service", cfg.Service)
 	return nil
+}
+
+// reweigh has SIGHUP read the file again and take over its weight, which is all
+// that changes without a restart, until stop is called.
+func reweigh(w *worker.Worker, f flags, logger *slog.Logger) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-hangups:
+			case <-done:
+				return
+			}
+			cfg, err := config.Load(f.config, os.LookupEnv)
+			if err == nil {
+				err = f.overrule(cfg)
+			}
+			if err == nil {
+				err = w.SetWeight(cfg.Weight)
+			}
+			if err != nil {
+				logger.Error("the configuration was not read again", "error", err)
+				continue
+			}
+			logger.Info("the configuration was read again: its weight counts from now on", "weight", cfg.Weight)
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+	}
 }
 
 // serveMetrics serves /metrics and /healthz until stop is called.
