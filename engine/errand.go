@@ -173,6 +173,9 @@ func (x *errands) try(ctx context.Context, key string, o *order) (*reply, error)
 	if errors.Is(err, broker.ErrUnavailable) {
 		return nil, &Error{Kind: KindUnavailable, Code: "no_broker", Message: "the run is at another orchestrator, and the broker is not connected", RetryAfter: time.Second, Err: err}
 	}
+	if errors.Is(err, broker.ErrClosed) {
+		return nil, errStopping()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("send a call of %s: %w", o.Method, err)
 	}

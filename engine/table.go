@@ -75,3 +75,12 @@ func (e *Engine) ownerChanged(shard uint32) {
 		s.inbox.put(message{moved: &shard})
 	}
 }
+
+// Shards lists the shards that this engine owns.
+func (e *Engine) Shards() []uint32 {
+	var list []uint32
+	for s := range e.shards.all() {
+		list = append(list, s.id)
+	}
+	return list
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
@@ -18,26 +19,37 @@ type workflow struct {
 }
 
 // workflows caches compiled definitions. Versions never change; which one is
-// active does, and only through this orchestrator.
+// active does, and where orchestrators share a store any of them may change it.
 type workflows struct {
 	eng *Engine
 
 	mu       sync.RWMutex
 	versions map[[2]string]*workflow // by name and version
-	active   map[string]*workflow
+	active   map[string]active
 }
 
+// active is the version of a workflow that new runs use, as of some moment.
+type active struct {
+	*workflow
+	read time.Duration // by the engine's clock
+}
+
+// activeValid is how long an orchestrator may go on to use a version after
+// another one was activated elsewhere.
+const activeValid = time.Second
+
 func newWorkflows(e *Engine) *workflows {
-	return &workflows{eng: e, versions: map[[2]string]*workflow{}, active: map[string]*workflow{}}
+	return &workflows{eng: e, versions: map[[2]string]*workflow{}, active: map[string]active{}}
 }
 
 // current returns the version of a workflow that new runs use.
 func (c *workflows) current(ctx context.Context, name string) (*workflow, error) {
 	c.mu.RLock()
-	w := c.active[name]
+	known := c.active[name]
 	c.mu.RUnlock()
-	if w != nil {
-		return w, nil
+	now := c.eng.clock.since()
+	if known.workflow != nil && (c.eng.cfg.Leases == nil || now-known.read < activeValid) {
+		return known.workflow, nil
 	}
 	info, doc, err := c.eng.cfg.Store.Workflow(ctx, name, "")
 	if errors.Is(err, store.ErrNotFound) {
@@ -49,11 +61,12 @@ func (c *workflows) current(ctx context.Context, name string) (*workflow, error)
 	if err != nil {
 		return nil, storeError("read workflow", err)
 	}
-	if w, err = c.compile(info.Name, info.Version, doc); err != nil {
+	w, err := c.compile(info.Name, info.Version, doc)
+	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
-	c.active[name] = w
+	c.active[name] = active{w, now}
 	c.mu.Unlock()
 	return w, nil
 }
@@ -74,6 +87,12 @@ func (c *workflows) version(name, version string) (*workflow, error) {
 }
 
 func (c *workflows) compile(name, version string, doc []byte) (*workflow, error) {
+	c.mu.RLock()
+	w := c.versions[[2]string{name, version}]
+	c.mu.RUnlock()
+	if w != nil {
+		return w, nil
+	}
 	wf, err := definitions.Parse(doc)
 	if err != nil {
 		return nil, fmt.Errorf("stored workflow %s version %s: %w", name, version, err)
@@ -84,7 +103,7 @@ func (c *workflows) compile(name, version string, doc []byte) (*workflow, error)
 	if w := c.versions[key]; w != nil {
 		return w, nil
 	}
-	w := &workflow{wf: wf, series: c.eng.metrics.workflow(name)}
+	w = &workflow{wf: wf, series: c.eng.metrics.workflow(name)}
 	c.versions[key] = w
 	return w, nil
 }

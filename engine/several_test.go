@@ -1,0 +1,318 @@
+package engine_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/broker/memory"
+	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/internal/testenv"
+	lockpg "github.com/ringmaster-dev/ringmaster/lock/postgres"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/store"
+	"github.com/ringmaster-dev/ringmaster/store/postgres"
+)
+
+// team is several orchestrators over one PostgreSQL database.
+type team struct {
+	*world
+	url, schema string
+	shards      uint32
+	members     []*member
+}
+
+// member is one of them.
+type member struct {
+	team   *team
+	broker broker.Broker
+	*engine.Engine
+	store store.Store
+	locks *lockpg.Provider
+	once  sync.Once
+}
+
+func newTeam(t *testing.T, shards uint32) *team {
+	t.Helper()
+	return &team{world: newWorld(t, nil), url: testenv.Postgres(t), schema: "team_" + strings.ToLower(rand.Text()[:8]), shards: shards}
+}
+
+// join starts another orchestrator.
+func (tm *team) join(tune func(*engine.Config)) *member {
+	tm.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	st, err := postgres.Open(ctx, postgres.Config{URL: tm.url, Schema: tm.schema, Shards: tm.shards, Conns: 4, Logger: tm.logger()})
+	if err != nil {
+		tm.t.Fatal(err)
+	}
+	locks, err := lockpg.New(ctx, lockpg.Config{URL: tm.url, Schema: tm.schema + "_l"})
+	if err != nil {
+		tm.t.Fatal(err)
+	}
+	cfg := engine.Config{
+		Store: st, Broker: tm.broker, Leases: locks, LeaseTime: time.Second, Node: fmt.Sprintf("node%d", len(tm.members)),
+		HeartbeatInterval: 50 * time.Millisecond, RecoveryGrace: 2 * time.Second, Logger: tm.logger(),
+	}
+	if tune != nil {
+		tune(&cfg)
+	}
+	e, err := engine.New(cfg)
+	if err != nil {
+		tm.t.Fatal(err)
+	}
+	m := &member{team: tm, Engine: e, store: st, locks: locks}
+	tm.members = append(tm.members, m)
+	tm.t.Cleanup(m.leave)
+	if err := e.Start(ctx); err != nil {
+		tm.t.Fatal(err)
+	}
+	return m
+}
+
+// leave stops an orchestrator.
+func (m *member) leave() {
+	m.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := m.Stop(ctx); err != nil {
+			m.team.t.Error(err)
+		}
+		if err := errors.Join(m.store.Close(), m.locks.Close()); err != nil {
+			m.team.t.Error(err)
+		}
+	})
+}
+
+// spread waits until the members own so many shards.
+func (tm *team) spread(want ...int) {
+	tm.t.Helper()
+	tm.eventually(fmt.Sprint("the shards are spread as ", want), func() bool {
+		for i, n := range want {
+			if len(tm.members[i].Shards()) != n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// idOf is a run's id that is of a shard of a member.
+func (m *member) idOf(n int) string {
+	for i := 0; ; i++ {
+		id := fmt.Sprintf("run-%d-%d", n, i)
+		for _, s := range m.Shards() {
+			if s == store.ShardOf(id, m.team.shards) {
+				return id
+			}
+		}
+	}
+}
+
+func TestShardsAreSharedAndHandedOver(t *testing.T) {
+	tm := newTeam(t, 12)
+	a := tm.join(nil)
+	tm.spread(12)
+	before := a.Shards()
+	tm.join(nil)
+	tm.spread(6, 6)
+	c := tm.join(nil)
+	tm.spread(4, 4, 4)
+	// What has stayed is what was there: only the share of who came has moved.
+	for _, s := range a.Shards() {
+		if !contains(before, s) {
+			t.Errorf("shard %d went away and came back", s)
+		}
+	}
+	c.leave()
+	tm.spread(6, 6)
+	a.leave()
+	tm.spread(0, 12)
+}
+
+func contains(list []uint32, x uint32) bool {
+	for _, y := range list {
+		if x == y {
+			return true
+		}
+	}
+	return false
+}
+
+func TestEveryCallWorksAtAnyOrchestrator(t *testing.T) {
+	tm := newTeam(t, 4)
+	ctx, l := context.Background(), newLedger()
+	a, b := tm.join(nil), tm.join(nil)
+	tm.spread(2, 2)
+	if _, err := a.RegisterWorkflow(ctx, order().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.RegisterWorkflow(ctx, stalling().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	h := shop(l)
+	h["stall"], h["unstall"] = decline("never"), decline("no")
+	tm.workerOn(tm.broker, "w", h)
+
+	far := b.idOf(1) // asked for at a
+	for _, created := range []bool{true, false} {
+		started, err := a.StartRun(ctx, rest.Start{Workflow: "order", ID: far, Input: orderInput})
+		if err != nil || started.Created != created {
+			t.Fatalf("start: %+v, %v", started, err)
+		}
+	}
+	if _, err := a.StartRun(ctx, rest.Start{Workflow: "order", ID: far, Input: []byte(`{"total":13}`)}); kindOf(err) != engine.KindConflict {
+		t.Errorf("a start with another input: %v", err)
+	}
+	if _, err := a.StartRun(ctx, rest.Start{Workflow: "none", ID: b.idOf(2)}); kindOf(err) != engine.KindNotFound {
+		t.Errorf("a start of an unknown workflow: %v", err)
+	}
+	if r, err := a.Wait(ctx, far, patience); err != nil || r.Status != "succeeded" {
+		t.Errorf("wait: %+v, %v", r, err)
+	}
+	if d, err := a.Run(ctx, far); err != nil || d.Status != "succeeded" || len(d.Steps) != 3 {
+		t.Errorf("run: %+v, %v", d, err)
+	}
+	if _, err := a.Run(ctx, "none"); kindOf(err) != engine.KindNotFound {
+		t.Errorf("an unknown run: %v", err)
+	}
+
+	var batch []rest.Start
+	for i := range 20 {
+		batch = append(batch, rest.Start{Workflow: "order", ID: fmt.Sprint("batch-", i), Input: orderInput})
+	}
+	batch = append(batch, rest.Start{Workflow: "order", Input: orderInput}, rest.Start{Workflow: "none", ID: "x"})
+	for i, o := range b.StartRuns(ctx, batch) {
+		if i == len(batch)-1 {
+			if o.Error == nil || o.Error.Status != 404 {
+				t.Errorf("an unknown workflow in a batch: %+v", o)
+			}
+			continue
+		}
+		if o.Error != nil {
+			t.Fatalf("start %d of a batch: %+v", i, o.Error)
+		}
+		if r, err := a.Wait(ctx, o.Run.ID, patience); err != nil || r.Status != "succeeded" {
+			t.Errorf("%s: %+v, %v", o.Run.ID, r, err)
+		}
+	}
+
+	stalled := b.idOf(3)
+	if _, err := a.StartRun(ctx, rest.Start{Workflow: "stalling", ID: stalled}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := a.Wait(ctx, stalled, patience); err != nil || r.Status != "stalled" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, err := a.Skip(ctx, stalled, rest.Settle{}); kindOf(err) != engine.KindInvalid {
+		t.Errorf("a skip without a reason: %v", err)
+	}
+	if r, err := a.Skip(ctx, stalled, rest.Settle{Reason: "a test"}); err != nil || r.Status != "compensated" {
+		t.Errorf("skip: %+v, %v", r, err)
+	}
+	if _, err := a.Cancel(ctx, stalled, rest.Cancel{}); kindOf(err) != engine.KindConflict {
+		t.Errorf("a cancel of an ended run: %v", err)
+	}
+	if _, err := a.Decision(ctx, far); kindOf(err) != engine.KindConflict {
+		t.Errorf("the decision of a saga: %v", err)
+	}
+	other := definitions.Saga("order").Service("shop")
+	other.Step("create").Action("create").NoCompensation("another version")
+	if _, err := b.RegisterWorkflow(ctx, other.MustBuild().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	n := 100
+	tm.eventually("the version that was registered at one is used at the other", func() bool {
+		n++
+		started, err := a.StartRun(ctx, rest.Start{Workflow: "order", ID: a.idOf(n), Input: orderInput})
+		return err == nil && started.Version == other.MustBuild().Version()
+	})
+	if d, err := a.Decision(ctx, b.idOf(4)); err != nil || d.Decision != "aborted" {
+		t.Errorf("the decision of an unknown run: %+v, %v", d, err)
+	}
+	if s, err := a.Stats(ctx); err != nil || s.Runs["order"]["succeeded"] < 22 {
+		t.Errorf("stats: %+v, %v", s, err)
+	}
+}
+
+func kindOf(err error) engine.Kind {
+	var own *engine.Error
+	if errors.As(err, &own) {
+		return own.Kind
+	}
+	return 0
+}
+
+// stalling is a saga whose compensation gives up at once.
+func stalling() *definitions.Workflow {
+	b := definitions.Saga("stalling").Service("shop")
+	b.Step("create").Action("create").Compensation("unstall").CompensationRetry(definitions.RetryPolicy{MaxAttempts: 1})
+	b.Step("fail").Action("stall").NoCompensation("a test")
+	return b.MustBuild()
+}
+
+// Runs flow while orchestrators come and go; each effect happens once.
+func TestRunsGoOnWhileShardsMove(t *testing.T) {
+	tm := newTeam(t, 8)
+	b, err := memory.New(memory.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tm.broker = b
+	ctx, l := context.Background(), newLedger()
+	first := tm.join(nil)
+	if _, err := first.RegisterWorkflow(ctx, order().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		tm.workerOn(b, fmt.Sprint("w", i), shop(l))
+	}
+	const runs = 400
+	var started sync.WaitGroup
+	members := make(chan *member, 1)
+	members <- first
+	for i := range 4 {
+		started.Go(func() {
+			for n := i; n < runs; n += 4 {
+				s := rest.Start{Workflow: "order", ID: fmt.Sprint("r", n), Input: orderInput}
+				for {
+					m := <-members
+					members <- m
+					if _, err := m.StartRun(ctx, s); err == nil {
+						break
+					} else if k := kindOf(err); k != engine.KindUnavailable && k != engine.KindOverloaded {
+						t.Errorf("start %s: %v", s.ID, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	present := func(m *member) { <-members; members <- m }
+	second := tm.join(nil)
+	present(second)
+	third := tm.join(nil)
+	present(third)
+	first.leave()
+	present(tm.join(nil))
+	second.leave()
+	started.Wait()
+	for n := range runs {
+		id := fmt.Sprint("r", n)
+		if r, err := third.Wait(ctx, id, patience); err != nil || r.Status != "succeeded" {
+			t.Fatalf("%s: %+v, %v", id, r, err)
+		}
+		for _, step := range []string{"create", "pay", "deliver"} {
+			if got := l.count(id + "/" + step + "/action/1"); got != 1 {
+				t.Errorf("%s of %s was performed %d times", step, id, got)
+			}
+		}
+	}
+}
