@@ -18,7 +18,7 @@ func problemOfEngine(err error, at locator) *problem {
 		return nil
 	}
 	p := newProblem(statusOf(e.Kind), e.Code, e.Error())
-	p.retryAfter = e.RetryAfter
+	p.retryAfter, p.Removed = e.RetryAfter, e.Removed
 	if e.Field != "" {
 		message := e.Message
 		if e.Hint != "" {
@@ -41,6 +41,8 @@ func statusOf(k engine.Kind) int {
 		return http.StatusRequestEntityTooLarge
 	case engine.KindOverloaded:
 		return http.StatusTooManyRequests
+	case engine.KindGone:
+		return http.StatusGone
 	case engine.KindUnavailable:
 		return http.StatusServiceUnavailable
 	}

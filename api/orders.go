@@ -24,7 +24,7 @@ type order func(ctx context.Context, id string, s rest.Settle) (rest.Run, error)
 // routeOrders registers what an operator may order about a run.
 func (h *Handler) routeOrders() {
 	cancel := h.operation("cancelRun", http.MethodPost, "/api/v1/runs/{id}/cancel", "runs", "Ask a run to turn back",
-		"Past its pivot a run only goes forward: there the request is recorded and changes nothing.", 404, 409, 413, 422, 503)
+		"Past its pivot a run only goes forward: there the request is recorded and changes nothing.", 404, 409, 410, 413, 422, 503)
 	cancel.MaxBodyBytes = maxSmallBody
 	huma.Register(h.huma, cancel, func(ctx context.Context, in *cancelInput) (*runOutput, error) {
 		var c rest.Cancel
@@ -57,7 +57,7 @@ func (h *Handler) routeOrders() {
 }
 
 func (h *Handler) routeOrder(name, summary, description string, do order) {
-	op := h.operation(name+"Run", http.MethodPost, "/api/v1/runs/{id}/"+name, "runs", summary, description, 404, 409, 413, 422, 503)
+	op := h.operation(name+"Run", http.MethodPost, "/api/v1/runs/{id}/"+name, "runs", summary, description, 404, 409, 410, 413, 422, 503)
 	op.MaxBodyBytes = h.maxStartBody() + 1
 	huma.Register(h.huma, op, func(ctx context.Context, in *settleInput) (*runOutput, error) {
 		var s rest.Settle

@@ -162,7 +162,8 @@ func (h *Handler) routeRuns() {
 			}
 			return &pageOutput{page}, nil
 		})
-	huma.Register(h.huma, h.operation("getRun", http.MethodGet, "/api/v1/runs/{id}", "runs", "Show a run with its steps", "", 404, 422, 503),
+	huma.Register(h.huma, h.operation("getRun", http.MethodGet, "/api/v1/runs/{id}", "runs", "Show a run with its steps",
+		"Of a run that has ended and was removed because of its age, the answer is 410, and says how it had ended.", 404, 410, 422, 503),
 		func(ctx context.Context, in *runPath) (*detailOutput, error) {
 			run, err := h.svc.Run(ctx, string(in.ID))
 			if err != nil {
@@ -170,7 +171,7 @@ func (h *Handler) routeRuns() {
 			}
 			return &detailOutput{run}, nil
 		})
-	huma.Register(h.huma, h.operation("getHistory", http.MethodGet, "/api/v1/runs/{id}/history", "runs", "Show a run's history", "", 404, 422, 503),
+	huma.Register(h.huma, h.operation("getHistory", http.MethodGet, "/api/v1/runs/{id}/history", "runs", "Show a run's history", "", 404, 410, 422, 503),
 		func(ctx context.Context, in *runPath) (*eventsOutput, error) {
 			events, err := h.svc.History(ctx, string(in.ID))
 			if err != nil {
@@ -182,9 +183,9 @@ func (h *Handler) routeRuns() {
 			return &eventsOutput{rest.EventList{Events: events}}, nil
 		})
 	huma.Register(h.huma, h.operation("listItems", http.MethodGet, "/api/v1/runs/{id}/steps/{step}/items", "runs", "List the items of a step that fans out",
-		"In the order of the list; none before the step has fanned out.", 404, 422, 503), h.listItems)
+		"In the order of the list; none before the step has fanned out.", 404, 410, 422, 503), h.listItems)
 	huma.Register(h.huma, h.operation("waitRun", http.MethodGet, "/api/v1/runs/{id}/wait", "runs", "Wait for a run",
-		"Answers with the run as it is once it has ended or stalled, or when the timeout has passed: look at its status.", 404, 422, 503), h.waitRun)
+		"Answers with the run as it is once it has ended or stalled, or when the timeout has passed: look at its status. Of a run that was removed, the answer tells how it had ended.", 404, 422, 503), h.waitRun)
 }
 
 type itemsInput struct {

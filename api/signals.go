@@ -24,7 +24,7 @@ type signalOutput struct {
 func (h *Handler) routeSignal() {
 	op := h.operation("signalRun", http.MethodPost, "/api/v1/runs/{id}/signals/{name}", "runs", "Give a run a signal",
 		"A step that waits for the name takes it; one that comes before its step is kept. A workflow that knows no such signal is a 404, a run that has ended a 409.",
-		404, 409, 413, 422, 503)
+		404, 409, 410, 413, 422, 503)
 	op.DefaultStatus = http.StatusAccepted
 	h.alsoAnswers(&op, http.StatusOK, "A signal with this id had been received before.", rest.Signalled{})
 	op.MaxBodyBytes = h.maxStartBody() + 1

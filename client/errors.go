@@ -14,6 +14,9 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrNotFound: there is no such run, workflow, version, worker or step.
 	ErrNotFound = errors.New("not found")
+	// ErrRemoved: the run had ended, and was removed because of its age. The
+	// *rest.Problem that the error wraps says in Removed how it had ended.
+	ErrRemoved = errors.New("run was removed")
 	// ErrConflict: the request contradicts what exists, such as a run of the
 	// same id with another input, or an order about a step that is not stalled.
 	ErrConflict = errors.New("conflict")
@@ -53,6 +56,8 @@ func sortOf(status int) error {
 		return ErrInvalid
 	case http.StatusNotFound:
 		return ErrNotFound
+	case http.StatusGone:
+		return ErrRemoved
 	case http.StatusConflict:
 		return ErrConflict
 	case http.StatusRequestEntityTooLarge:

@@ -269,7 +269,8 @@ func (c *Client) Poll(ctx context.Context, id string, timeout time.Duration) (re
 }
 
 // Wait waits until a run has ended, however long that takes, and returns it
-// with its output. A stalled run has not ended: it is waited for until an
+// with its output. Of a run that was removed, only how it ended is known
+// (Removed is set). A stalled run has not ended: it is waited for until an
 // operator settles it (see Poll for those who want to know). Outages of the
 // orchestrator are waited out. Only ctx bounds the wait.
 func (c *Client) Wait(ctx context.Context, id string) (rest.RunDetail, error) {
@@ -282,8 +283,14 @@ func (c *Client) Wait(ctx context.Context, id string) (rest.RunDetail, error) {
 			run.Status = "" // an outage: ask again below
 		case err != nil:
 			return rest.RunDetail{}, err
+		case run.Removed != nil:
+			return rest.RunDetail{Run: run}, nil
 		case Ended(run.Status):
-			return c.Get(ctx, id)
+			d, err := c.Get(ctx, id)
+			if errors.Is(err, ErrRemoved) { // since then
+				return rest.RunDetail{Run: run}, nil
+			}
+			return d, err
 		}
 		if err == nil && run.Status != "stalled" {
 			continue

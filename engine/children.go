@@ -155,7 +155,7 @@ func (s *shard) wantChild(q *childRequest) error {
 		s.tell(q, true)
 		return nil
 	}
-	row, buried, err := s.lookForChild(q.id)
+	row, tomb, err := s.lookForChild(q.id)
 	if errors.Is(err, errUnreadable) {
 		return nil // who can tell how it ended
 	}
@@ -163,7 +163,10 @@ func (s *shard) wantChild(q *childRequest) error {
 		return err
 	}
 	switch {
-	case buried:
+	case tomb != nil && tomb.Workflow != "":
+		s.refuseChild(q, CodeChildID, "a run with the id "+q.id+" existed, and was removed")
+		return nil
+	case tomb != nil:
 		s.refuseChild(q, errBuried().Code, "run "+q.id+": "+errBuried().Message)
 		return nil
 	case row == nil && q.cancel != nil:
@@ -226,22 +229,27 @@ func (s *shard) lookForChildren(batch []message) error {
 		return fmt.Errorf("look up tombstones: %w", err)
 	}
 	for i := range tombs {
-		s.looked[tombs[i].ID] = nil
+		s.looked[tombs[i].ID] = found{tomb: &tombs[i]}
 	}
 	for i := range rows {
-		s.looked[rows[i].ID] = &rows[i]
+		s.looked[rows[i].ID] = found{row: &rows[i]}
 	}
 	return nil
 }
 
-// lookForChild returns the run of an id if there is one; buried tells that there
-// can be none.
-func (s *shard) lookForChild(id string) (row *store.Run, buried bool, err error) {
-	if row, looked := s.looked[id]; looked {
-		return row, row == nil, nil
+// found is what the store has of an id: a run, or a tombstone.
+type found struct {
+	row  *store.Run
+	tomb *store.Tombstone
+}
+
+// lookForChild returns the run of an id if there is one, or a tombstone, which
+// tells that there can be none.
+func (s *shard) lookForChild(id string) (*store.Run, *store.Tombstone, error) {
+	if f, looked := s.looked[id]; looked {
+		return f.row, f.tomb, nil
 	}
-	row, tomb, err := s.known(id, s.lookedAt)
-	return row, tomb != 0, err
+	return s.known(id, s.lookedAt)
 }
 
 // startChild starts a run that is not there. The limit of unfinished runs does

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,18 @@ type Config struct {
 	// TaskLifetime bounds how long after its dispatch a task may be started by
 	// a worker; default 24 h. Inbox rows must outlive it.
 	TaskLifetime time.Duration
+
+	// Retain is how long ago a run must have ended for it to be removed, with its
+	// history. Zero: runs are kept for ever.
+	Retain time.Duration
+	// RetainIDs is how long the ids of removed runs stay known after that, with
+	// how the runs ended, and those of runs that were presumed aborted. Default
+	// 30 days, at least TaskLifetime; negative: for ever.
+	RetainIDs time.Duration
+	// Archive, if set, is given runs that are about to be removed. They are, once
+	// it has returned nil; it must have made them durable by then, and may be
+	// given a run again. It is called by one goroutine.
+	Archive func(ctx context.Context, runs []store.Unfinished) error
 
 	Limits Limits
 
@@ -125,6 +138,9 @@ func (c Config) withDefaults() Config {
 	if c.TaskLifetime == 0 {
 		c.TaskLifetime = 24 * time.Hour
 	}
+	if c.RetainIDs == 0 {
+		c.RetainIDs = DefaultRetainIDs
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -160,6 +176,12 @@ func (c Config) validate() error {
 	}
 	if c.TaskLifetime <= 0 || c.ReconnectGrace < 0 {
 		faults = append(faults, errors.New("config TaskLifetime: must be positive, and ReconnectGrace not negative"))
+	}
+	if c.Retain < 0 {
+		faults = append(faults, errors.New("config Retain: must not be negative"))
+	}
+	if c.RetainIDs > 0 && c.RetainIDs < c.TaskLifetime {
+		faults = append(faults, fmt.Errorf("config RetainIDs: %v: must be at least TaskLifetime, %v", c.RetainIDs, c.TaskLifetime))
 	}
 	if c.Limits.MaxPayloadBytes > protocol.MaxPayloadBytes {
 		faults = append(faults, fmt.Errorf("config Limits.MaxPayloadBytes: at most %d, the limit of the protocol", protocol.MaxPayloadBytes))

@@ -91,11 +91,11 @@ func (e *Engine) fate(ctx context.Context, id string) (store.Status, int64, erro
 	if !errors.Is(err, store.ErrNotFound) {
 		return 0, 0, storeError("read run", err)
 	}
-	tombs, err := e.cfg.Store.Tombstones(ctx, []string{id})
-	if err != nil || len(tombs) == 0 {
-		return 0, 0, storeError("look for a tombstone", err)
+	tomb, err := e.tombstone(ctx, id)
+	if err != nil || tomb == nil {
+		return 0, 0, err
 	}
-	return tombs[0].Status, 0, nil
+	return tomb.Status, 0, nil
 }
 
 // decisionOf is the decision of a run that ended with a status.
@@ -130,18 +130,20 @@ func (s *shard) decide(o *decisionOrder) error {
 	if o.ref != 0 {
 		return s.decisionOfRun(o, o.ref)
 	}
-	row, buried, err := s.known(o.id, o.lookedUp)
+	row, tomb, err := s.known(o.id, o.lookedUp)
 	if err != nil {
 		return err
 	}
 	if row != nil {
 		return s.decisionOfRun(o, row.Ref)
 	}
-	if buried == 0 {
+	status := store.StatusAborted
+	if tomb != nil {
+		status = tomb.Status
+	} else {
 		s.bury(o.id)
-		buried = store.StatusAborted
 	}
-	d, refused := decisionOf(buried)
+	d, refused := decisionOf(status)
 	s.answer(o, d, refused)
 	return nil
 }
@@ -173,7 +175,8 @@ func (s *shard) answer(o *decisionOrder, d machine.Decision, refused error) {
 
 // bury keeps a run of this id from ever being started.
 func (s *shard) bury(id string) {
-	s.part.Bury = append(s.part.Bury, store.Tombstone{ID: id, Shard: s.id, Status: store.StatusAborted, Buried: s.eng.clock.now()})
+	now := s.eng.clock.now()
+	s.part.Bury = append(s.part.Bury, store.Tombstone{ID: id, Shard: s.id, Status: store.StatusAborted, Buried: now, Until: s.eng.knownUntil(now)})
 	s.recent.add(id, buriedRef, s.eng.clock.since(), s.number, s.durable.Load())
 	s.eng.metrics.presumed.Inc()
 	s.eng.log.Warn("the decision of a run was asked for that there is not: it is presumed aborted, and cannot be started any more", "run", id)

@@ -43,6 +43,7 @@ type Engine struct {
 	unfinished       atomic.Int64
 	locksHeld        atomic.Int64 // by runs, each counted
 	locksWaiting     atomic.Int64
+	oldestEnded      atomic.Int64 // Unix ms of the earliest end of a run; 0: none has ended
 	starting         atomic.Int64
 	hello            chan struct{}
 	news             chan struct{} // what an announcement says has changed
@@ -253,6 +254,7 @@ func (e *Engine) begin() {
 	e.tasks.Go(func() { e.announceLoop(loopCtx) })
 	e.tasks.Go(func() { e.noteLoop(loopCtx) })
 	e.tasks.Go(func() { e.mailLoop(loopCtx) })
+	e.tasks.Go(func() { e.janitorLoop(loopCtx) })
 	for _, lane := range e.lanes {
 		e.tasks.Go(func() { e.runLane(lane) })
 	}

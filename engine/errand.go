@@ -70,12 +70,13 @@ type reply struct {
 
 // refusal is an Error that travels.
 type refusal struct {
-	Kind    Kind   `json:"kind,omitempty"`
-	Code    string `json:"code,omitempty"`
-	Field   string `json:"field,omitempty"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
-	AfterMS int64  `json:"after_ms,omitempty"`
+	Kind    Kind          `json:"kind,omitempty"`
+	Code    string        `json:"code,omitempty"`
+	Field   string        `json:"field,omitempty"`
+	Message string        `json:"message"`
+	Hint    string        `json:"hint,omitempty"`
+	AfterMS int64         `json:"after_ms,omitempty"`
+	Removed *rest.Removed `json:"removed,omitempty"`
 }
 
 func refusalOf(err error) *refusal {
@@ -83,14 +84,14 @@ func refusalOf(err error) *refusal {
 	if !errors.As(err, &own) {
 		return &refusal{Message: err.Error()}
 	}
-	return &refusal{Kind: own.Kind, Code: own.Code, Field: own.Field, Message: own.Message, Hint: own.Hint, AfterMS: own.RetryAfter.Milliseconds()}
+	return &refusal{Kind: own.Kind, Code: own.Code, Field: own.Field, Message: own.Message, Hint: own.Hint, AfterMS: own.RetryAfter.Milliseconds(), Removed: own.Removed}
 }
 
 func (r *refusal) err() error {
 	if r.Kind == 0 {
 		return errors.New(r.Message)
 	}
-	return &Error{Kind: r.Kind, Code: r.Code, Field: r.Field, Message: r.Message, Hint: r.Hint, RetryAfter: time.Duration(r.AfterMS) * time.Millisecond}
+	return &Error{Kind: r.Kind, Code: r.Code, Field: r.Field, Message: r.Message, Hint: r.Hint, RetryAfter: time.Duration(r.AfterMS) * time.Millisecond, Removed: r.Removed}
 }
 
 // nobody is the code of a reply that says that the shard is not owned there.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
@@ -20,6 +21,7 @@ const (
 	KindTooLarge                    // over a size limit
 	KindOverloaded                  // at a limit; repeat later
 	KindUnavailable                 // stopping, or a part is away; repeat later
+	KindGone                        // the run has ended and was removed
 )
 
 // Error is the error of the engine's service methods.
@@ -30,6 +32,7 @@ type Error struct {
 	Message    string
 	Hint       string        // what to do about it, or empty
 	RetryAfter time.Duration // of KindOverloaded and KindUnavailable
+	Removed    *rest.Removed // of KindGone: what is still known of the run
 	Err        error         // the cause, or nil
 }
 

@@ -42,6 +42,8 @@ type metrics struct {
 	takeovers      prometheus.Counter
 	leasesLost     prometheus.Counter
 	letters        prometheus.Counter
+	removed        prometheus.Counter
+	forgotten      prometheus.Counter
 
 	all []prometheus.Collector
 }
@@ -103,11 +105,14 @@ func newMetrics(e *Engine) *metrics {
 		takeovers:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_shard_takeovers_total", Help: "Shards that this orchestrator has become the owner of, where several share them."}),
 		leasesLost:     prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_shards_lost_total", Help: "Shards that were lost, not given away: their lease ran out or was taken, or all were, with the session."}),
 		letters:        prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_letters_total", Help: "What shards here told shards of other orchestrators: about locks and child runs."}),
+		removed:        prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_runs_removed_total", Help: "Ended runs that were removed because of their age."}),
+		forgotten:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_tombstones_removed_total", Help: "Ids of removed runs that are no longer known."}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
 		m.lockWait, m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
-		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, m.presumed, m.takeovers, m.leasesLost, m.letters, gauges{e}}
+		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, m.presumed, m.takeovers, m.leasesLost, m.letters,
+		m.removed, m.forgotten, gauges{e}}
 	return m
 }
 
@@ -173,11 +178,12 @@ var (
 	descLocksHeld  = prometheus.NewDesc("ringmaster_locks_held", "Named locks held by runs; of one that is shared, each holder counts.", nil, nil)
 	descLocksWait  = prometheus.NewDesc("ringmaster_locks_waiting", "Runs that wait for a named lock.", nil, nil)
 	descShards     = prometheus.NewDesc("ringmaster_shards_owned", "Shards that this orchestrator owns.", nil, nil)
+	descOldest     = prometheus.NewDesc("ringmaster_oldest_ended_age_seconds", "Since the end of the run that ended first of those that are still there; 0 if there is none.", nil, nil)
 	descBroker     = prometheus.NewDesc("ringmaster_broker_connected", "1 while the broker is connected.", nil, nil)
 )
 
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descWaiting, descNoWorker, descInFlight, descWorkers, descImbalance, descResident, descUnfinished, descLocksHeld, descLocksWait, descShards, descBroker} {
+	for _, d := range []*prometheus.Desc{descWaiting, descNoWorker, descInFlight, descWorkers, descImbalance, descResident, descUnfinished, descLocksHeld, descLocksWait, descShards, descOldest, descBroker} {
 		ch <- d
 	}
 }
@@ -230,6 +236,11 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		owned++
 	}
 	gauge(descShards, owned)
+	age := 0.0
+	if at := g.e.oldestEnded.Load(); at != 0 {
+		age = g.e.clock.now().Sub(time.UnixMilli(at)).Seconds()
+	}
+	gauge(descOldest, age)
 	connected := 0.0
 	if g.e.dispatcher.isConnected() {
 		connected = 1

@@ -109,7 +109,7 @@ func refused(err error) bool {
 		return false
 	}
 	switch own.Kind {
-	case KindInvalid, KindNotFound, KindConflict, KindTooLarge:
+	case KindInvalid, KindNotFound, KindConflict, KindTooLarge, KindGone:
 		return true
 	}
 	return false

@@ -184,8 +184,9 @@ func (e *Engine) prepare(ctx context.Context, starts []rest.Start, done func(int
 			answered(i, st, err)
 			continue
 		}
-		if buried[o.id] {
-			answered(i, rest.Started{}, errBuried())
+		if tomb, ok := buried[o.id]; ok {
+			st, err := repeatedRemoved(tomb, o)
+			answered(i, st, err)
 			continue
 		}
 		o.lookedUp = lookedUp
@@ -199,9 +200,9 @@ func overloaded(code, message string) *Error {
 	return &Error{Kind: KindOverloaded, Code: code, Message: message, RetryAfter: time.Second}
 }
 
-// lookUp returns the runs that exist of those to be started, and which of the
-// ids have a tombstone.
-func (e *Engine) lookUp(ctx context.Context, starts []rest.Start) (known map[string]*store.Run, buried map[string]bool, at time.Duration, err error) {
+// lookUp returns the runs that exist of those to be started, and the tombstones
+// of the ids that have one.
+func (e *Engine) lookUp(ctx context.Context, starts []rest.Start) (known map[string]*store.Run, buried map[string]*store.Tombstone, at time.Duration, err error) {
 	ids := make([]string, 0, len(starts))
 	for i := range starts {
 		if id := starts[i].ID; id != "" && len(id) <= MaxIDBytes {
@@ -225,10 +226,10 @@ func (e *Engine) lookUp(ctx context.Context, starts []rest.Start) (known map[str
 		known[rows[i].ID] = &rows[i]
 	}
 	if len(tombs) > 0 {
-		buried = make(map[string]bool, len(tombs))
+		buried = make(map[string]*store.Tombstone, len(tombs))
 	}
 	for i := range tombs {
-		buried[tombs[i].ID] = true
+		buried[tombs[i].ID] = &tombs[i]
 	}
 	return known, buried, at, nil
 }
@@ -342,9 +343,9 @@ func Problem(err error) *rest.Problem {
 		return &rest.Problem{Title: "Internal Server Error", Status: 500, Detail: err.Error()}
 	}
 	status := map[Kind]int{
-		KindInvalid: 422, KindNotFound: 404, KindConflict: 409, KindTooLarge: 413, KindOverloaded: 429, KindUnavailable: 503,
+		KindInvalid: 422, KindNotFound: 404, KindConflict: 409, KindTooLarge: 413, KindOverloaded: 429, KindUnavailable: 503, KindGone: 410,
 	}[own.Kind]
-	p := &rest.Problem{Title: http.StatusText(status), Status: status, Detail: own.Error(), Code: own.Code}
+	p := &rest.Problem{Title: http.StatusText(status), Status: status, Detail: own.Error(), Code: own.Code, Removed: own.Removed}
 	if own.Field != "" {
 		p.Errors = []rest.FieldError{{Location: own.Field, Message: own.Message}}
 	}
@@ -394,6 +395,9 @@ func (e *Engine) waitHere(ctx context.Context, id string, timeout time.Duration)
 	ch := e.waiters.add(id)
 	defer e.waiters.remove(id, ch)
 	row, err := e.row(ctx, id)
+	if run, ok := removedRun(id, err); ok {
+		return run, nil
+	}
 	if err != nil {
 		return rest.Run{}, err
 	}
@@ -411,7 +415,11 @@ func (e *Engine) waitHere(ctx context.Context, id string, timeout time.Duration)
 	case <-e.waiters.closed:
 		return rest.Run{}, errStopping()
 	}
-	if row, err = e.row(ctx, id); err != nil {
+	row, err = e.row(ctx, id)
+	if run, ok := removedRun(id, err); ok {
+		return run, nil
+	}
+	if err != nil {
 		return rest.Run{}, err
 	}
 	return runOf(&row), nil
@@ -420,7 +428,7 @@ func (e *Engine) waitHere(ctx context.Context, id string, timeout time.Duration)
 func (e *Engine) row(ctx context.Context, id string) (store.Run, error) {
 	row, err := e.cfg.Store.Run(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
-		return row, unknownRun(id)
+		return row, e.absent(ctx, id)
 	}
 	return row, storeError("read run", err)
 }

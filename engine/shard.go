@@ -37,6 +37,7 @@ type message struct {
 	word    *childWord             // of a child
 	moved   *uint32                // a shard has a new owner
 	fetch   *assignment            // dispatch a task of run ref that is not in memory
+	remove  *removal               // ended runs and tombstones are to go
 	reply   func(store.Run, error) // after the input's events are durable; may be nil
 
 	decision *decisionOrder // what was decided of run ref, or of a run that there is not
@@ -70,7 +71,7 @@ type shard struct {
 	locks    lockTable
 	asked    map[protocol.TaskID]*asked // children that runs here wait for
 	awaited  map[string]protocol.TaskID // runs here whose parents wait to hear of their end
-	looked   map[string]*store.Run      // for the batch at hand; nil: it has a tombstone
+	looked   map[string]found           // for the batch at hand
 	lookedAt time.Duration
 	part     store.Part
 	effects  effects
@@ -90,7 +91,7 @@ func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 		ended: make(chan struct{}), gone: make(chan struct{}), stale: make(chan struct{}),
 		census: census{metrics: e.metrics, total: &e.unfinished, counts: map[*workflowSeries]*[store.StatusSucceeded]int64{}},
 		inbox:  newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch),
-		asked: map[protocol.TaskID]*asked{}, awaited: map[string]protocol.TaskID{}, looked: map[string]*store.Run{}, alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
+		asked: map[protocol.TaskID]*asked{}, awaited: map[string]protocol.TaskID{}, looked: map[string]found{}, alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
 	}
 }
 
@@ -248,6 +249,9 @@ func (s *shard) handle(m *message) error {
 		return s.lockMessage(m.lock)
 	case m.child != nil:
 		return s.wantChild(m.child)
+	case m.remove != nil:
+		s.remove(m)
+		return nil
 	case m.word != nil:
 		return s.childHeard(m.word)
 	case m.moved != nil:

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
@@ -164,64 +163,71 @@ func (s *shard) start(o *startOrder) error {
 // alreadyStarted answers an order whose id is taken. Answers wait for the
 // commit under way, which may hold the run that they speak of.
 func (s *shard) alreadyStarted(o *startOrder) (taken bool, err error) {
-	row, buried, err := s.known(o.id, o.lookedUp)
-	if err != nil || row == nil && buried == 0 {
+	row, tomb, err := s.known(o.id, o.lookedUp)
+	if err != nil || row == nil && tomb == nil {
 		return false, err
 	}
-	var answer rest.Started
-	refused := error(errBuried())
+	var (
+		answer  rest.Started
+		refused error
+	)
 	if row != nil {
 		answer, refused = repeated(row, o)
+	} else {
+		answer, refused = repeatedRemoved(tomb, o)
 	}
 	s.reply(func(lost error) { o.reply(answer, cmp.Or(lost, refused)) })
 	return true, nil
 }
 
-// known returns the run of an id if there is one, or else the status of its
-// tombstone; 0 if it has none either. The store had neither at lookedUp.
-func (s *shard) known(id string, lookedUp time.Duration) (row *store.Run, buried store.Status, err error) {
-	ref, ok := s.recent.find(id)
+// known returns the run of an id if there is one, or else its tombstone; nil if
+// it has none either. The store had neither at lookedUp.
+func (s *shard) known(id string, lookedUp time.Duration) (row *store.Run, tomb *store.Tombstone, err error) {
+	ref, recent := s.recent.find(id)
 	switch {
-	case ok && ref == buriedRef:
-		return nil, store.StatusAborted, nil
-	case ok:
+	case recent && ref == buriedRef:
+		return nil, &store.Tombstone{ID: id, Status: store.StatusAborted}, nil
+	case recent:
 		r, err := s.resident(ref)
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
-		if r == nil {
-			return nil, 0, fmt.Errorf("run %q was started here and is not there", id)
+		if r != nil {
+			return &r.row, nil, nil
 		}
-		return &r.row, 0, nil
+		// It has ended, and was removed in the meantime.
 	case lookedUp > s.since && s.eng.clock.since()-lookedUp <= lookupValid:
-		return nil, 0, nil
+		return nil, nil, nil
 	}
 	rows, err := read(s, func(ctx context.Context) ([]store.Run, error) { return s.eng.cfg.Store.Lookup(ctx, []string{id}) })
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	if len(rows) > 0 {
-		return &rows[0], 0, nil
+		return &rows[0], nil, nil
 	}
 	tombs, err := read(s, func(ctx context.Context) ([]store.Tombstone, error) {
 		return s.eng.cfg.Store.Tombstones(ctx, []string{id})
 	})
 	if err != nil || len(tombs) == 0 {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	return nil, tombs[0].Status, nil
+	return nil, &tombs[0], nil
 }
 
 // repeated answers a start whose id exists.
 func repeated(row *store.Run, o *startOrder) (rest.Started, error) {
 	if row.InputHash != o.hash {
-		return rest.Started{}, &Error{
-			Kind: KindConflict, Code: "id_taken", Field: "id",
-			Message: "a run with this id exists, with another workflow or input",
-			Hint:    "the id is the idempotency key: use another for another request",
-		}
+		return rest.Started{}, errTaken("a run with this id exists, with another workflow or input")
 	}
 	return startedOf(row, false), nil
+}
+
+func errTaken(message string) *Error {
+	return &Error{
+		Kind: KindConflict, Code: "id_taken", Field: "id", Message: message,
+		Hint: "the id is the idempotency key: use another for another request",
+	}
 }
 
 func startedOf(row *store.Run, created bool) rest.Started {

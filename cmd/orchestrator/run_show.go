@@ -322,6 +322,9 @@ func (c *cli) outcome(r rest.RunDetail) string {
 	if r.Ended != nil {
 		line += " after " + render.Duration(r.Ended.Sub(r.Created))
 	}
+	if r.Removed != nil {
+		line += ", and was removed at " + c.when(*r.Removed)
+	}
 	if client.Succeeded(r.Status) {
 		if out := inline(r.Output, 400); out != "" {
 			line += " " + out

@@ -125,8 +125,15 @@ func await(ctx context.Context, cl *client.Client, id string, pastStall bool) (r
 		if err != nil {
 			return rest.RunDetail{}, err
 		}
+		if run.Removed != nil {
+			return rest.RunDetail{Run: run}, nil
+		}
 		if client.Ended(run.Status) || run.Status == "stalled" {
-			return cl.Get(ctx, id)
+			d, err := cl.Get(ctx, id)
+			if errors.Is(err, client.ErrRemoved) { // since then
+				return rest.RunDetail{Run: run}, nil
+			}
+			return d, err
 		}
 	}
 }
@@ -143,6 +150,9 @@ func (c *cli) watch(ctx context.Context, cl *client.Client, id string, pastStall
 		run, err := cl.Get(ctx, id)
 		if ctx.Err() != nil {
 			return run, context.Cause(ctx)
+		}
+		if errors.Is(err, client.ErrRemoved) {
+			return await(ctx, cl, id, pastStall)
 		}
 		if err != nil {
 			return run, err

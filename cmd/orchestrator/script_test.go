@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata" // for scripts that look at zones
@@ -18,6 +19,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/api"
 	"github.com/ringmaster-dev/ringmaster/broker/memory"
+	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
@@ -40,7 +42,7 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata/script",
 		UpdateScripts: *updateScripts,
 		Setup:         setUp,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"plain": cmdPlain},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"plain": cmdPlain, "gone": cmdGone},
 	})
 }
 
@@ -61,6 +63,20 @@ func cmdPlain(ts *testscript.TestScript, _ bool, args []string) {
 		text = regexp.MustCompile(r.what).ReplaceAllString(text, r.with)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("plain"), []byte(text), 0o600))
+}
+
+// cmdGone waits until a run has been removed: gone ID.
+func cmdGone(ts *testscript.TestScript, _ bool, args []string) {
+	cl, err := client.New(client.Config{URL: ts.Getenv("RINGMASTER_API")})
+	ts.Check(err)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	for err == nil {
+		_, err = cl.Get(ctx, args[0])
+	}
+	if !errors.Is(err, client.ErrRemoved) {
+		ts.Fatalf("waiting until run %s is removed: %v", args[0], err)
+	}
 }
 
 type sale struct {
@@ -84,7 +100,11 @@ func setUp(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	e, err := engine.New(engine.Config{Store: st, Broker: b, Node: "test", HeartbeatInterval: 50 * time.Millisecond, RecoveryGrace: -1})
+	retain, err := retention(filepath.Join(env.WorkDir, "retain"))
+	if err != nil {
+		return err
+	}
+	e, err := engine.New(engine.Config{Store: st, Broker: b, Node: "test", HeartbeatInterval: 50 * time.Millisecond, RecoveryGrace: -1, Retain: retain})
 	if err != nil {
 		return err
 	}
@@ -112,6 +132,19 @@ func setUp(env *testscript.Env) error {
 	return errors.Join(
 		os.WriteFile(filepath.Join(env.WorkDir, "sale.json"), saleFlow().JSON(), 0o600),
 		os.WriteFile(filepath.Join(env.WorkDir, "waits.json"), waitingFlow().JSON(), 0o600))
+}
+
+// retention is how long the orchestrator of a script keeps ended runs: what the
+// script's file "retain" says.
+func retention(path string) (time.Duration, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return time.ParseDuration(strings.TrimSpace(string(text)))
 }
 
 func saleFlow() *definitions.Workflow {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/api"
 	"github.com/ringmaster-dev/ringmaster/definitions"
+	"github.com/ringmaster-dev/ringmaster/engine"
 )
 
 // settings are what a daemon can be told: by flags, then by RINGMASTER_*
@@ -39,11 +40,16 @@ type settings struct {
 	MaxChildDepth     int           `koanf:"max_child_depth"`
 	MaxLocks          int           `koanf:"max_locks"`
 	MaxLockWaiters    int           `koanf:"max_lock_waiters"`
+	Retain            time.Duration `koanf:"retain"`
+	RetainIDs         time.Duration `koanf:"retain_ids"`
 	LogLevel          string        `koanf:"log_level"`
 	LogFormat         string        `koanf:"log_format"`
 	ShutdownTimeout   time.Duration `koanf:"shutdown_timeout"`
 	PprofListen       string        `koanf:"-"` // a flag of serve only
 }
+
+// minRetainIDs is the shortest time for which ids stay known: that of tasks.
+const minRetainIDs = 24 * time.Hour
 
 const defaultListen = "127.0.0.1:7070"
 
@@ -71,6 +77,8 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Int("max-items", 1_000, "items that a step may fan out to, whatever its definition says; at most 10000")
 	fl.Int("max-locks", 16, "named locks that one run may want")
 	fl.Int("max-lock-waiters", 1_000, "runs that wait for one named lock; at this limit those that ask for it are turned back")
+	fl.Duration("retain", 0, "remove runs that ended as long ago as this; 0 keeps them for ever")
+	fl.Duration("retain-ids", engine.DefaultRetainIDs, "how long the ids of removed runs stay known, with how they ended, at least 24h; 0 is for ever")
 	fl.String("log-level", logLevel, "debug, info, warn or error")
 	fl.String("log-format", "text", "text or json")
 	fl.Duration("shutdown-timeout", 15*time.Second, "how long a stop may take before it is cut short")
@@ -98,6 +106,12 @@ func (s settings) validate() error {
 		if least.n < 1 {
 			return usage("%s %d: expected at least 1", s.origin(least.name), least.n)
 		}
+	}
+	if s.Retain < 0 {
+		return usage("%s %s: expected a duration such as 720h, or 0", s.origin("retain"), s.Retain)
+	}
+	if s.RetainIDs != 0 && s.RetainIDs < minRetainIDs {
+		return usage("%s %s: expected at least %s, since workers may start a task for as long, or 0 for ever", s.origin("retain_ids"), s.RetainIDs, minRetainIDs)
 	}
 	if s.MaxChildDepth > 64 {
 		return usage("%s %d: expected at most 64", s.origin("max_child_depth"), s.MaxChildDepth)

@@ -82,12 +82,15 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 	}
 	cfg := engine.Config{
 		Store: n.store, Broker: b, Namespace: s.Namespace, Node: s.Node,
-		HeartbeatInterval: s.HeartbeatInterval, Logger: log, Registerer: n.registry,
+		HeartbeatInterval: s.HeartbeatInterval, Logger: log, Registerer: n.registry, Retain: s.Retain, RetainIDs: s.RetainIDs,
 		Limits: engine.Limits{
 			MaxPayloadBytes: s.MaxPayloadBytes, MaxUnfinished: s.MaxUnfinished,
 			MaxStarting: s.MaxStarting, MaxResidentRuns: s.MaxResidentRuns, MaxItems: s.MaxItems, MaxChildDepth: s.MaxChildDepth,
 			MaxLocks: s.MaxLocks, MaxLockWaiters: s.MaxLockWaiters,
 		},
+	}
+	if s.RetainIDs == 0 {
+		cfg.RetainIDs = -1 // for ever
 	}
 	if inProcess {
 		cfg.RecoveryGrace = -1 // no worker outlives this process

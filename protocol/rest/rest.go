@@ -41,6 +41,20 @@ type Problem struct {
 	Detail string       `json:"detail,omitempty"`
 	Code   string       `json:"code,omitempty" doc:"A stable word for programs."`
 	Errors []FieldError `json:"errors,omitempty"`
+	// Removed says of a run that was removed how it had ended.
+	Removed *Removed `json:"removed,omitempty" doc:"Of a run that was removed: what is still known of it."`
+}
+
+// Removed is what is still known of a run that has ended and was removed.
+type Removed struct {
+	Workflow   string     `json:"workflow"`
+	Version    string     `json:"version"`
+	Status     string     `json:"status" enum:"succeeded,compensated,committed,aborted"`
+	Waived     bool       `json:"waived,omitempty"`
+	Created    time.Time  `json:"created"`
+	Ended      time.Time  `json:"ended"`
+	Removed    time.Time  `json:"removed"`
+	KnownUntil *time.Time `json:"known_until,omitempty" doc:"Until when the run's id stays known; absent: for ever."`
 }
 
 // FieldError names a field and the rule it breaks.
@@ -74,6 +88,7 @@ type Run struct {
 	Ended      *time.Time        `json:"ended,omitempty"`
 	FailedStep string            `json:"failed_step,omitempty"`
 	Error      string            `json:"error,omitempty"`
+	Removed    *time.Time        `json:"removed,omitempty" doc:"When the run was removed because of its age; only what is needed to tell how it ended is known any more."`
 }
 
 // RunDetail is a run with everything known about it.
