@@ -61,7 +61,7 @@ process, where the server is installed.`,
 		},
 	}
 	daemonFlags(cmd.Flags(), "warn")
-	cmd.Flags().String("db", defaultDevDB, "SQLite file that holds all state; made if absent")
+	cmd.Flags().String("db", defaultDevDB, dbFlag)
 	cmd.Flags().String("broker", "", "a RabbitMQ, as amqp://user:password@host:5672/, or auto for a private one; by default a broker inside this process")
 	cmd.Flags().Bool("ephemeral", false, "keep the state in a temporary folder and remove it at the end")
 	return cmd
@@ -110,7 +110,7 @@ func (c *cli) welcome(s settings, address string) {
 	fmt.Fprintln(c.out, c.style.Bold("Ringmaster is ready."))
 	c.pairs(c.out,
 		"api", url, "description", url+"/openapi.json", "metrics", url+"/metrics",
-		"database", s.DB, "broker", broker, "namespace", s.Namespace)
+		"database", maskedDB(s.DB), "broker", broker, "namespace", s.Namespace)
 	api := ""
 	if s.Listen != defaultListen {
 		api = " --api " + url

@@ -55,7 +55,8 @@ func newDoctor(c *cli) *cobra.Command {
 		Long: `Checks the API, the database, the disk and how fast it makes things durable, the
 broker, the clock, and the limits of the operating system, and says for each
 fault what to do. It opens the database as the orchestrator would, unless one has
-it open, and to measure it writes a small file beside it, which it removes.
+it open, and to measure it writes a small file beside it, or a row, which it
+removes.
 
 It reads the settings that "serve" would read, with the same defaults: flags,
 RINGMASTER_* variables, --config. It asks the API where "serve" would listen,
@@ -72,8 +73,8 @@ Exit status 1 if any check failed; warnings do not count.`,
 			if c.apiURL == "" && os.Getenv("RINGMASTER_API") == "" {
 				c.apiURL = "http://" + reachable(s.Listen)
 			}
-			if s.DB, err = s.file(); err != nil {
-				return err
+			if !s.onServer() {
+				s.DB = s.file()
 			}
 			return c.doctor(cmd.Context(), s)
 		},
@@ -82,7 +83,7 @@ Exit status 1 if any check failed; warnings do not count.`,
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		f.Hidden = f.Name != "config" && f.Name != "listen" // accepted, since one file serves both
 	})
-	cmd.Flags().String("db", defaultServeDB, "SQLite file of the orchestrator")
+	cmd.Flags().String("db", defaultServeDB, "SQLite file or PostgreSQL database of the orchestrator")
 	cmd.Flags().String("amqp-url", "", "RabbitMQ; without it the broker is not checked")
 	c.outputFlag(cmd)
 	return cmd
@@ -92,18 +93,20 @@ Exit status 1 if any check failed; warnings do not count.`,
 const checkTimeout = 10 * time.Second
 
 func (c *cli) doctor(ctx context.Context, s settings) error {
-	checks := []struct {
+	type check struct {
 		name string
 		do   func(context.Context) finding
-	}{
-		{"api", c.checkAPI},
-		{"clock", c.checkClock},
-		{"store", func(ctx context.Context) finding { return c.checkStore(ctx, s) }},
-		{"disk space", func(context.Context) finding { return checkDisk(filepath.Dir(s.DB)) }},
-		{"fsync", func(context.Context) finding { return checkSync(filepath.Dir(s.DB)) }},
-		{"broker", func(ctx context.Context) finding { return checkBroker(ctx, s) }},
-		{"open files", func(context.Context) finding { return checkFiles() }},
 	}
+	checks := []check{{"api", c.checkAPI}, {"clock", c.checkClock}}
+	if s.onServer() {
+		checks = append(checks, check{"store", func(ctx context.Context) finding { return checkServer(ctx, s) }})
+	} else {
+		checks = append(checks, check{"store", func(ctx context.Context) finding { return c.checkStore(ctx, s) }},
+			check{"disk space", func(context.Context) finding { return checkDisk(filepath.Dir(s.DB)) }},
+			check{"fsync", func(context.Context) finding { return checkSync(filepath.Dir(s.DB)) }})
+	}
+	checks = append(checks, check{"broker", func(ctx context.Context) finding { return checkBroker(ctx, s) }},
+		check{"open files", func(context.Context) finding { return checkFiles() }})
 	d := diagnosis{Result: "ok"}
 	order := []string{"ok", "warn", "fail"}
 	for _, check := range checks {
@@ -212,17 +215,22 @@ func (c *cli) checkStore(ctx context.Context, s settings) finding {
 	if err := st.Check(ctx); err != nil {
 		return fail("bring back a copy of the database", "%v", err)
 	}
-	counts, err := st.Counts(ctx)
+	runs, err := countRuns(ctx, st)
 	if err != nil {
 		return fail("bring back a copy of the database", "%v", err)
 	}
+	return ok("%s is sound; %d shards, %s", s.DB, st.Shards(), render.Count(runs, "run", "runs"))
+}
+
+func countRuns(ctx context.Context, st store.Store) (int, error) {
+	counts, err := st.Counts(ctx)
 	var runs int64
 	for _, byStatus := range counts {
 		for _, n := range byStatus {
 			runs += n
 		}
 	}
-	return ok("%s is sound; %d shards, %s", s.DB, st.Shards(), render.Count(int(runs), "run", "runs"))
+	return int(runs), err
 }
 
 // notThere is what it means that there is no database: nothing, unless the one

@@ -19,8 +19,8 @@ func newServe(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the orchestrator with RabbitMQ",
-		Long: `Runs the daemon: durable state in a SQLite file, workers over RabbitMQ, the API
-over HTTP. It recovers whatever had not ended when it was stopped or killed.
+		Long: `Runs the daemon: durable state in a SQLite file or in PostgreSQL, workers over
+RabbitMQ, the API over HTTP. It recovers whatever had not ended when it was stopped or killed.
 
 Settings come from flags, then from RINGMASTER_* variables (--amqp-url is
 RINGMASTER_AMQP_URL), then from the YAML file given by --config (amqp_url).
@@ -29,6 +29,7 @@ RINGMASTER_AMQP_URL), then from the YAML file given by --config (amqp_url).
 The API asks nobody who they are. It listens on this machine only unless
 --allow-remote is set; then put a proxy with authentication before it.`,
 		Example: `  orchestrator serve --amqp-url amqp://guest:guest@127.0.0.1:5672/ --db /var/lib/ringmaster/ringmaster.db
+  orchestrator serve --amqp-url amqp://... --db 'postgres://ringmaster:secret@db.example.com/ringmaster?sslmode=verify-full'
   RINGMASTER_AMQP_URL=amqp://... orchestrator serve --config /etc/ringmaster.yaml
   orchestrator serve --config ringmaster.yaml --print-config`,
 		Args: args(),
@@ -46,12 +47,12 @@ The API asks nobody who they are. It listens on this machine only unless
 			}
 			log := newLogger(c.err, s)
 			return c.serve(cmd.Context(), s, log, func(n *node, address string) {
-				log.Info("serving", "api", "http://"+address, "db", s.DB, "broker", masked(s.AMQPURL), "namespace", s.Namespace, "version", buildInfo().Version)
+				log.Info("serving", "api", "http://"+address, "db", maskedDB(s.DB), "broker", masked(s.AMQPURL), "namespace", s.Namespace, "version", buildInfo().Version)
 			}, nil)
 		},
 	}
 	daemonFlags(cmd.Flags(), "info")
-	cmd.Flags().String("db", defaultServeDB, "SQLite file that holds all state; made if absent")
+	cmd.Flags().String("db", defaultServeDB, dbFlag)
 	cmd.Flags().String("amqp-url", "", "RabbitMQ, as amqp://user:password@host:5672/; nodes of a cluster with commas between")
 	cmd.Flags().String("pprof-listen", "", "serve Go profiles at this address of this machine, host:port; for developers")
 	_ = cmd.Flags().MarkHidden("pprof-listen") // it exists

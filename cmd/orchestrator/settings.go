@@ -122,6 +122,9 @@ func (s settings) validate() error {
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return usage("%s %q: expected host:port, such as %s", s.origin("listen"), s.Listen, defaultListen)
 	}
+	if err := s.checkDB(); err != nil {
+		return err
+	}
 	for _, u := range s.brokerURLs() {
 		if u == brokerAuto && s.Broker == brokerAuto {
 			continue
@@ -176,9 +179,9 @@ func masked(text string) string {
 
 // printConfig writes the settings as a file that --config takes.
 func (c *cli) printConfig(k *koanf.Koanf) error {
-	for _, key := range []string{"amqp_url", "broker", "db"} {
+	for key, mask := range map[string]func(string) string{"amqp_url": masked, "broker": masked, "db": maskedDB} {
 		if v := k.String(key); v != "" {
-			if err := k.Set(key, masked(v)); err != nil {
+			if err := k.Set(key, mask(v)); err != nil {
 				return err
 			}
 		}

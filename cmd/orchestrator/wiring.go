@@ -3,11 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -18,7 +14,6 @@ import (
 	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/store"
-	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 )
 
 // node is an orchestrator with all its parts.
@@ -27,35 +22,6 @@ type node struct {
 	store    store.Store
 	handler  *api.Handler
 	registry *prometheus.Registry
-}
-
-// file is the path of the database that a setting names.
-func (s settings) file() (string, error) {
-	if scheme, _, ok := strings.Cut(s.DB, "://"); ok && scheme != "file" {
-		return "", usage("%s %q: this version keeps its state in SQLite: give the path of a file", s.origin("db"), masked(s.DB))
-	}
-	return strings.TrimPrefix(s.DB, "file://"), nil
-}
-
-// openStore opens the database that a setting names.
-func openStore(ctx context.Context, s settings, log *slog.Logger, reg prometheus.Registerer) (store.Store, error) {
-	path, err := s.file()
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("make the folder of the database: %w", err)
-	}
-	st, err := sqlite.Open(ctx, sqlite.Config{Path: path, Shards: uint32(s.Shards), Logger: log, Registerer: reg})
-	switch {
-	case errors.Is(err, store.ErrLocked):
-		return nil, fmt.Errorf("%w\nAnother orchestrator has this database open; stop it, or give another file with --db", err)
-	case errors.Is(err, store.ErrNewerSchema):
-		return nil, fmt.Errorf("%w\nA newer version of this program wrote the database; use that one", err)
-	case errors.Is(err, store.ErrShardCount):
-		return nil, fmt.Errorf("%w\nThe number is fixed when the database is made; leave --shards out", err)
-	}
-	return st, err
 }
 
 // openBroker returns RabbitMQ where there is a URL, else a broker in this process.

@@ -44,6 +44,26 @@ func prepareSchema(ctx context.Context, db *sqlx.DB, cfg Config, log *slog.Logge
 	return fixShards(ctx, conn, cfg.Shards)
 }
 
+// Exists tells whether the schema has been made. It changes nothing.
+func Exists(ctx context.Context, cfg Config) (bool, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return false, err
+	}
+	to, err := newTarget(cfg, tuning{})
+	if err != nil {
+		return false, fmt.Errorf("postgres: %w", err)
+	}
+	db := to.open("", 1)
+	defer db.Close()
+	var there bool
+	err = db.GetContext(ctx, &there, "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = $2)", cfg.Schema, versionTable)
+	if err != nil {
+		return false, fmt.Errorf("postgres: looking at %s: %w", to.name, err)
+	}
+	return there, nil
+}
+
 // upToDate tells whether there is nothing to do, as at most starts, which then
 // need neither locks nor rights.
 func upToDate(ctx context.Context, conn *sqlx.Conn, p *goose.Provider) bool {
