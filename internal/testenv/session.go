@@ -15,10 +15,12 @@ import (
 // Services names what to start. The variables of the environment win: a
 // service that they name is not started.
 type Services struct {
-	RabbitMQ bool
-	Postgres bool
-	MySQL    bool
-	Redis    bool
+	RabbitMQ  bool
+	Postgres  bool
+	MySQL     bool
+	Redis     bool
+	Etcd      bool
+	ZooKeeper bool
 	// RabbitCluster is a cluster of three nodes.
 	RabbitCluster bool
 }
@@ -65,6 +67,8 @@ func StartSession(ctx context.Context, want Services, dir string) (_ *Session, e
 		{"postgres", EnvPostgres, want.Postgres, runPostgres},
 		{"mysql", EnvMySQL, want.MySQL, runMySQL},
 		{"redis", EnvRedis, want.Redis, runRedis},
+		{"etcd", EnvEtcd, want.Etcd, runEtcd},
+		{"zookeeper", EnvZooKeeper, want.ZooKeeper, runZooKeeper},
 		{"rabbitmq-cluster", EnvCluster, want.RabbitCluster, runCluster},
 	} {
 		if !service.want || os.Getenv(service.env) != "" {
@@ -140,6 +144,22 @@ func runRedis(ctx context.Context, dir string, detached bool) (running, error) {
 	return running{[]string{EnvRedis + "=" + s.URL}, s.node, s.Close}, nil
 }
 
+func runEtcd(ctx context.Context, dir string, detached bool) (running, error) {
+	s, err := StartEtcd(ctx, EtcdConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	return running{[]string{EnvEtcd + "=" + s.URL}, s.node, s.Close}, nil
+}
+
+func runZooKeeper(ctx context.Context, dir string, detached bool) (running, error) {
+	s, err := StartZooKeeper(ctx, ZooKeeperConfig{Dir: dir, Detached: detached})
+	if err != nil {
+		return running{}, err
+	}
+	return running{[]string{EnvZooKeeper + "=" + s.URL}, s.node, s.Close}, nil
+}
+
 // Close ends what was started and removes its directories.
 func (s *Session) Close() error {
 	var errs []error
@@ -171,7 +191,8 @@ func StopSession(dir string) error {
 	for _, service := range []struct {
 		name   string
 		signal syscall.Signal
-	}{{"postgres", syscall.SIGQUIT}, {"mysql", syscall.SIGKILL}, {"redis", syscall.SIGKILL}} {
+	}{{"postgres", syscall.SIGQUIT}, {"mysql", syscall.SIGKILL}, {"redis", syscall.SIGKILL},
+		{"etcd", syscall.SIGKILL}, {"zookeeper", syscall.SIGKILL}} {
 		var node serverNode
 		if ok, err := loadState(dir, service.name, &node); err != nil {
 			errs = append(errs, err)

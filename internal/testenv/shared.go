@@ -17,7 +17,9 @@ const (
 	EnvPostgres   = "RINGMASTER_TEST_POSTGRES_URL"
 	EnvMySQL      = "RINGMASTER_TEST_MYSQL_URL" // MariaDB or MySQL: mysql://user:password@host:port/
 	EnvRedis      = "RINGMASTER_TEST_REDIS_URL"
-	EnvCluster    = "RINGMASTER_TEST_AMQP_CLUSTER" // addresses, with commas
+	EnvEtcd       = "RINGMASTER_TEST_ETCD_URL"      // etcd://host:port
+	EnvZooKeeper  = "RINGMASTER_TEST_ZOOKEEPER_URL" // zookeeper://host:port
+	EnvCluster    = "RINGMASTER_TEST_AMQP_CLUSTER"  // addresses, with commas
 )
 
 // TB is what is needed of a testing.TB.
@@ -35,6 +37,8 @@ var (
 	sharedPostgres = sync.OnceValues(findOrStartPostgres)
 	sharedMySQL    = sync.OnceValues(findOrStartMySQL)
 	sharedRedis    = sync.OnceValues(findOrStartRedis)
+	sharedEtcd     = sync.OnceValues(findOrStartEtcd)
+	sharedZoo      = sync.OnceValues(findOrStartZooKeeper)
 )
 
 func findOrStartRabbit() (*Rabbit, error) {
@@ -79,6 +83,32 @@ func findOrStartRedis() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	s, err := StartRedis(ctx, RedisConfig{})
+	if err != nil {
+		return "", err
+	}
+	return s.URL, nil
+}
+
+func findOrStartEtcd() (string, error) {
+	if u := os.Getenv(EnvEtcd); u != "" {
+		return u, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	s, err := StartEtcd(ctx, EtcdConfig{})
+	if err != nil {
+		return "", err
+	}
+	return s.URL, nil
+}
+
+func findOrStartZooKeeper() (string, error) {
+	if u := os.Getenv(EnvZooKeeper); u != "" {
+		return u, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	s, err := StartZooKeeper(ctx, ZooKeeperConfig{})
 	if err != nil {
 		return "", err
 	}
@@ -214,6 +244,28 @@ func MySQL(t TB) string {
 func Redis(t TB) string {
 	t.Helper()
 	server, err := sharedRedis()
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	return server
+}
+
+// Etcd returns the address of an etcd server that the tests of this process
+// share. They keep apart by the names of their keys.
+func Etcd(t TB) string {
+	t.Helper()
+	server, err := sharedEtcd()
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	return server
+}
+
+// ZooKeeper returns the address of a ZooKeeper server that the tests of this
+// process share. They keep apart by the paths of their nodes.
+func ZooKeeper(t TB) string {
+	t.Helper()
+	server, err := sharedZoo()
 	if err != nil {
 		t.Fatalf("testenv: %v", err)
 	}

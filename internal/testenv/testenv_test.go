@@ -124,6 +124,8 @@ func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	t.Setenv(testenv.EnvAMQP, "")
 	t.Setenv(testenv.EnvMySQL, "")
 	t.Setenv(testenv.EnvRedis, "")
+	t.Setenv(testenv.EnvEtcd, "")
+	t.Setenv(testenv.EnvZooKeeper, "")
 	dir, err := os.MkdirTemp("", "ringmaster-session-")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +134,7 @@ func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s, err := testenv.StartSession(t.Context(), testenv.Services{RabbitMQ: true, Postgres: true, MySQL: true, Redis: true}, dir)
+	s, err := testenv.StartSession(t.Context(), testenv.Services{RabbitMQ: true, Postgres: true, MySQL: true, Redis: true, Etcd: true, ZooKeeper: true}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +152,7 @@ func TestDetachedServicesAreFoundAgainAndStopped(t *testing.T) {
 	} else {
 		_ = c.Close()
 	}
-	others := []string{env[testenv.EnvMySQL], env[testenv.EnvRedis]}
+	others := []string{env[testenv.EnvMySQL], env[testenv.EnvRedis], env[testenv.EnvEtcd], env[testenv.EnvZooKeeper]}
 	for _, address := range others {
 		if !listens(address) {
 			t.Errorf("nothing listens at %q", address)

@@ -101,6 +101,24 @@ func (b *backend) Forget(ctx context.Context, name string) error {
 	return err
 }
 
+// Held implements session.Backend: a request that waits in the socket of a
+// stopped process of the server may be overtaken.
+func (b *backend) Held(ctx context.Context) (names []string, err error) {
+	rows, err := b.p.db.QueryContext(ctx, b.p.sql(`SELECT name FROM {s}.leases WHERE session = $1`), b.id)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of Err
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
 // End implements session.Backend.
 func (b *backend) End(ctx context.Context) error {
 	b.p.remove(b.id)

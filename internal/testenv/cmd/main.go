@@ -10,7 +10,8 @@
 // the variables as shell exports. A service whose variable is set already is
 // used as it is. The services mysql (MariaDB; RINGMASTER_TEST_MYSQL_URL) and
 // redis (RINGMASTER_TEST_REDIS_URL) are started where LIST names them, and so
-// is rabbitmq-cluster (three nodes; RINGMASTER_TEST_AMQP_CLUSTER, their
+// are etcd (RINGMASTER_TEST_ETCD_URL), zookeeper (RINGMASTER_TEST_ZOOKEEPER_URL)
+// and rabbitmq-cluster (three nodes; RINGMASTER_TEST_AMQP_CLUSTER, their
 // addresses with commas).
 package main
 
@@ -84,11 +85,15 @@ func services(list string) (testenv.Services, error) {
 			s.MySQL = true
 		case "redis":
 			s.Redis = true
+		case "etcd":
+			s.Etcd = true
+		case "zookeeper":
+			s.ZooKeeper = true
 		case "rabbitmq-cluster":
 			s.RabbitCluster = true
 		case "":
 		default:
-			return s, fmt.Errorf("unknown service %q: rabbitmq, rabbitmq-cluster, postgres, mysql and redis are known", name)
+			return s, fmt.Errorf("unknown service %q: rabbitmq, rabbitmq-cluster, postgres, mysql, redis, etcd and zookeeper are known", name)
 		}
 	}
 	return s, nil

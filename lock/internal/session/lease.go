@@ -46,7 +46,7 @@ func (l *Lease) Release(ctx context.Context) error {
 		s.leave(l.name)
 		err = lock.ErrNotHolder
 	default:
-		s.forget(ctx, l.name)
+		s.undo(ctx, l.name)
 	}
 	if err != nil {
 		return fmt.Errorf("releasing the lease of %s: %w", l.name, err)

@@ -27,6 +27,10 @@ type Backend interface {
 	// Forget gives back the lease of a name, whatever its token, and the place
 	// of the session among those who wait for it.
 	Forget(ctx context.Context, name string) error
+	// Held lists the names whose leases the provider keeps for the session, if
+	// it can happen there that a request takes effect after one that was sent
+	// later; else nothing.
+	Held(ctx context.Context) ([]string, error)
 	// End releases everything and ends the session.
 	End(ctx context.Context) error
 }
@@ -45,6 +49,7 @@ type Session struct {
 	mu       sync.Mutex
 	deadline time.Time
 	ended    bool
+	doubtful int // for how many renewals more to look for leases that nobody knows of
 	places   map[string]*place
 	leases   map[string]*Lease
 }
@@ -90,6 +95,7 @@ func (s *Session) keep() {
 		switch {
 		case err == nil:
 			s.extend(sent)
+			s.audit()
 			wait, failed = s.cfg.TTL/3, false
 		case errors.Is(err, lock.ErrLost):
 			s.Lose(err)
@@ -246,7 +252,7 @@ func (s *Session) acquire(ctx context.Context, name string, ask func(context.Con
 		s.leave(name)
 		return nil, fmt.Errorf("taking the lease of %s: %w", name, lock.ErrHeld)
 	case err != nil:
-		s.forget(ctx, name)
+		s.undo(ctx, name)
 		return nil, fmt.Errorf("taking the lease of %s: %w", name, err)
 	}
 	l := &Lease{session: s, name: name, token: token, lost: make(chan struct{})}
@@ -259,19 +265,13 @@ func (s *Session) acquire(ctx context.Context, name string, ask func(context.Con
 	return l, nil
 }
 
-// forget gives back what the provider may have granted, and then the turn. It
-// tries once while the caller waits; what fails is tried on in the background.
-func (s *Session) forget(ctx context.Context, name string) {
-	try := func(ctx context.Context) bool {
-		ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/3)
-		defer cancel()
-		err := s.backend.Forget(ctx, name)
-		if errors.Is(err, lock.ErrLost) {
-			s.Lose(err)
-		}
-		return err == nil || s.ctx.Err() != nil
-	}
-	if try(context.WithoutCancel(ctx)) {
+// undo gives back what the provider may have granted, and then the turn. It tries
+// once while the caller waits; what fails is tried on in the background.
+func (s *Session) undo(ctx context.Context, name string) {
+	s.mu.Lock()
+	s.doubtful = doubtfulRenewals
+	s.mu.Unlock()
+	if s.forget(context.WithoutCancel(ctx), name) {
 		s.leave(name)
 		return
 	}
@@ -283,11 +283,53 @@ func (s *Session) forget(ctx context.Context, name string) {
 				return
 			case <-time.After(s.cfg.TTL / 20):
 			}
-			if try(s.ctx) {
+			if s.forget(s.ctx, name) {
 				return
 			}
 		}
 	})
+}
+
+// forget asks once; true: there is nothing left to be done.
+func (s *Session) forget(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TTL/3)
+	defer cancel()
+	err := s.backend.Forget(ctx, name)
+	if errors.Is(err, lock.ErrLost) {
+		s.Lose(err)
+	}
+	return err == nil || s.ctx.Err() != nil
+}
+
+// doubtfulRenewals is for how many renewals a request is feared that was given up
+// and may yet take effect: more than three times the TTL.
+const doubtfulRenewals = 10
+
+// audit gives back what the provider keeps for the session and nobody here knows
+// of: the work of a request that was given up and then overtaken by the one that
+// was to undo it.
+func (s *Session) audit() {
+	s.mu.Lock()
+	due := s.doubtful > 0
+	s.doubtful -= min(s.doubtful, 1)
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL/3)
+	defer cancel()
+	names, err := s.backend.Held(ctx)
+	if err != nil {
+		return // the next renewal comes
+	}
+	for _, name := range names {
+		select {
+		case s.enter(name) <- struct{}{}:
+			s.background(func() { s.undo(s.ctx, name) })
+		default: // somebody has it, or is busy with it
+			s.exit(name)
+		}
+	}
 }
 
 // background runs f unless the session has ended, whose leases end with it.
