@@ -139,6 +139,9 @@ func lockAgain(ctx context.Context, s lock.Session, name string) error {
 }
 
 func endedSession(t *testing.T, c Config) {
+	if c.End == nil {
+		return
+	}
 	owner := "ended " + rand.Text()[:8]
 	p := c.provider(t, c.URL)
 	s := session(t, p, lock.SessionConfig{Owner: owner, TTL: longTTL})
@@ -152,6 +155,30 @@ func endedSession(t *testing.T, c Config) {
 	if next.Token() <= l.Token() {
 		t.Errorf("token %d after %d", next.Token(), l.Token())
 	}
+}
+
+func takenLease(t *testing.T, c Config) {
+	if c.Take == nil {
+		return
+	}
+	s := c.sessions(t, 2, lock.SessionConfig{TTL: 20 * time.Second})
+	l, kept := tryLock(t, s[0], newName("taken")), tryLock(t, s[0], newName("kept"))
+	if err := c.Take(t.Context(), l.Name()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the lease is lost", l.Lost(), 10*time.Second)
+	next := waitLock(t, s[1], l.Name())
+	if next.Token() <= l.Token() {
+		t.Errorf("token %d after %d", next.Token(), l.Token())
+	}
+	if err := l.Release(t.Context()); !errors.Is(err, lock.ErrNotHolder) {
+		t.Errorf("releasing a lease that was taken away: %v", err)
+	}
+	mustNotBeLost(t, "another lease of the session", kept.Lost(), 0)
+	mustNotBeLost(t, "the session", s[0].Lost(), 0)
+	// It may be had again.
+	release(t, next)
+	release(t, tryLock(t, s[0], l.Name()))
 }
 
 // wallClock gives sessions clocks that jump by years.

@@ -24,8 +24,12 @@ type Config struct {
 	// Waiters tells how many sessions wait for a name, as the servers know it,
 	// their holder not counted. Nil: the provider promises no order.
 	Waiters func(ctx context.Context, name string) (int, error)
-	// End ends the session of an owner at the servers, as an operator would.
+	// End ends the session of an owner at the servers, as an operator would. Nil:
+	// that cannot be done.
 	End func(ctx context.Context, owner string) error
+	// Take removes the lease of a name at the servers. Nil: its holder would not
+	// notice.
+	Take func(ctx context.Context, name string) error
 	// Restart kills the servers and starts them again.
 	Restart func(ctx context.Context) error
 	// Slack is how much longer than the TTL the servers may keep a session that
@@ -61,6 +65,7 @@ func Run(t *testing.T, c Config) {
 		{"a silent session is lost here before its leases go there", silence},
 		{"a broken connection loses nothing", brokenConnection},
 		{"a session that the servers end is lost at once", endedSession},
+		{"a lease that the servers take away is lost at once", takenLease},
 		{"a jump of the wall clock changes nothing", wallClock},
 		{"a restart of the servers loses nothing", restart},
 	} {

@@ -31,7 +31,8 @@ type Backend interface {
 	// it can happen there that a request takes effect after one that was sent
 	// later; else nothing.
 	Held(ctx context.Context) ([]string, error)
-	// End releases everything and ends the session.
+	// End releases everything and ends the session. It is called once, also when
+	// the session is lost.
 	End(ctx context.Context) error
 }
 
@@ -144,15 +145,16 @@ func (s *Session) Alive() bool {
 	return !ended && !over
 }
 
-// Lose ends the session here; the cause wraps lock.ErrLost. The provider is not
-// told.
+// Lose ends the session; the cause wraps lock.ErrLost. What the provider may still
+// keep for it is given up in the background, so that others need not wait.
 func (s *Session) Lose(cause error) {
-	if s.end(cause) {
+	if s.end(cause, true) {
 		s.cfg.Logger.Error("a lock session is lost", "owner", s.cfg.Owner, "error", cause)
 	}
 }
 
-func (s *Session) end(cause error) (first bool) {
+// end ends the session here, and in the background at the provider if told so.
+func (s *Session) end(cause error, background bool) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -165,6 +167,15 @@ func (s *Session) end(cause error) (first bool) {
 	}
 	clear(s.leases)
 	s.cancel(cause)
+	if background {
+		s.backgrnd.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.TTL)
+			defer cancel()
+			if err := s.backend.End(ctx); err != nil {
+				s.cfg.Logger.Debug("a lost lock session was not ended at its provider", "owner", s.cfg.Owner, "error", err)
+			}
+		})
+	}
 	return true
 }
 
@@ -378,9 +389,12 @@ func (s *Session) exit(name string) {
 // by itself.
 func (s *Session) Close(ctx context.Context) error {
 	s.closing.Do(func() {
-		first := s.end(fmt.Errorf("%w: it was closed", lock.ErrLost))
+		first := s.end(fmt.Errorf("%w: it was closed", lock.ErrLost), false)
 		s.backgrnd.Wait()
-		if err := s.backend.End(ctx); err != nil && first {
+		if !first {
+			return
+		}
+		if err := s.backend.End(ctx); err != nil {
 			s.closed = fmt.Errorf("closing a lock session: %w", err)
 		}
 	})
