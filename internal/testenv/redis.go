@@ -114,6 +114,12 @@ func redisPing(port int) error {
 	return nil
 }
 
+// Pause stops the server (SIGSTOP): it answers nobody, and connections stay.
+func (s *RedisServer) Pause() { s.server.signal(syscall.SIGSTOP) }
+
+// Resume has a paused server go on.
+func (s *RedisServer) Resume() { s.server.signal(syscall.SIGCONT) }
+
 // Kill ends the server as a crash would (SIGKILL).
 func (s *RedisServer) Kill() {
 	if s.server != nil {

@@ -279,9 +279,7 @@ func (s *Session) acquire(ctx context.Context, name string, ask func(context.Con
 // undo gives back what the provider may have granted, and then the turn. It tries
 // once while the caller waits; what fails is tried on in the background.
 func (s *Session) undo(ctx context.Context, name string) {
-	s.mu.Lock()
-	s.doubtful = doubtfulRenewals
-	s.mu.Unlock()
+	s.Doubt()
 	if s.forget(context.WithoutCancel(ctx), name) {
 		s.leave(name)
 		return
@@ -299,6 +297,14 @@ func (s *Session) undo(ctx context.Context, name string) {
 			}
 		}
 	})
+}
+
+// Doubt has the session look, for some time, for leases that the provider keeps for
+// it and that nobody here knows of.
+func (s *Session) Doubt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubtful = doubtfulRenewals
 }
 
 // forget asks once; true: there is nothing left to be done.
