@@ -37,7 +37,7 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		{func(o *options) { o.store = "sqlite" }, "--orchestrators: a SQLite file serves one"},
 		{func(o *options) { o.orchestrators = 0 }, "--orchestrators: must be from 1"},
 		{func(o *options) { o.workers = 2 }, "--workers: must be from 3"},
-		{func(o *options) { o.rabbits = 0 }, "--rabbit-nodes: must be from 1"},
+		{func(o *options) { o.rabbits = 0 }, "--rabbit-nodes: must be 1 or 3"},
 		{func(o *options) { o.lease = time.Millisecond }, "--lease-time: must be at least 1s"},
 		{func(o *options) { o.settle = 0 }, "must be positive"},
 	} {
@@ -129,7 +129,20 @@ func TestFaultsAreMadeAndEnded(t *testing.T) {
 			t.Errorf("%s: %v, %q, %v", tt.kind, *did, note, err)
 		}
 	}
-	v, _ := suffering(t)
+	v, did := suffering(t)
+	v.cutOff = func(context.Context) error { *did = append(*did, "cut off"); return nil }
+	v.isolate = func(context.Context) error { *did = append(*did, "isolate"); return nil }
+	v.heal = func(ctx context.Context) error { *did = append(*did, "heal"); return ctx.Err() }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, kind := range []plan.Kind{plan.Cut, plan.Isolate} {
+		if _, err := v.suffer(ctx, plan.Fault{Kind: kind, For: time.Hour}); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if want := []string{"cut off", "heal", "isolate", "heal"}; !reflect.DeepEqual(*did, want) {
+		t.Errorf("%v, want %v", *did, want)
+	}
 	if _, err := v.suffer(t.Context(), plan.Fault{Kind: "flood"}); err == nil {
 		t.Error("an unknown fault was made")
 	}

@@ -138,8 +138,8 @@ func (o *options) check() error {
 		return errors.New("--orchestrators: a SQLite file serves one; more share --store postgres")
 	case o.workers < len(services) || o.workers > 60:
 		return fmt.Errorf("--workers: must be from %d to 60, is %d", len(services), o.workers)
-	case o.rabbits < 1 || o.rabbits > 7:
-		return fmt.Errorf("--rabbit-nodes: must be from 1 to 7, is %d", o.rabbits)
+	case o.rabbits != 1 && o.rabbits != 3:
+		return fmt.Errorf("--rabbit-nodes: must be 1 or 3, is %d", o.rabbits)
 	case o.lease < time.Second:
 		return fmt.Errorf("--lease-time: must be at least 1s, is %v", o.lease)
 	case o.takes < 0 || o.settle <= 0 || o.timeout <= 0:

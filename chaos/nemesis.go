@@ -90,7 +90,7 @@ func (n *nemesis) strike(ctx context.Context, strike int, f plan.Fault) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case errors.Is(err, errNoDisk), errors.Is(err, fleet.ErrNotRunning):
+	case errors.Is(err, errNoDisk), errors.Is(err, errNoPeers), errors.Is(err, fleet.ErrNotRunning):
 		r.Impossible = err.Error()
 	case err != nil && ctx.Err() == nil:
 		n.errs = append(n.errs, fmt.Errorf("%s %s: %w", f.Kind, v.name, err))

@@ -148,8 +148,8 @@ func (r *rig) wiresOf(name string) (links []*link.Link) {
 // broker is the list of the nodes' addresses as a process is to reach them.
 func (r *rig) broker(from string) (string, error) {
 	var urls []string
-	for i, u := range r.servers.amqp {
-		linked, err := r.link(from, numbered(plan.Rabbit, i), u)
+	for i, node := range r.servers.rabbits {
+		linked, err := r.link(from, numbered(plan.Rabbit, i), node.URL)
 		if err != nil {
 			return "", err
 		}
@@ -175,7 +175,10 @@ func (r *rig) startOrchestrators(context.Context) error {
 			if err != nil {
 				return err
 			}
-			args = append(args, "--db", db, "--lease-time", r.o.lease.String())
+			args = append(args, "--db", db)
+			if r.o.orchestrators > 1 {
+				args = append(args, "--lease-time", r.o.lease.String())
+			}
 		}
 		m, err := r.member(name, filepath.Join(r.o.bin, "orchestrator"), args...)
 		if err != nil {
@@ -278,7 +281,12 @@ func (r *rig) draw() {
 	}
 	for i, node := range r.servers.rabbits {
 		name := numbered(plan.Rabbit, i)
-		add(plan.Rabbit, ofRabbit(name, node), busyServer(r.wiresOf(name)))
+		v := ofRabbit(name, node)
+		if r.servers.cluster != nil {
+			v.mend = mendNode(node)
+			v.cutOff, v.isolate, v.heal = node.CutOff, node.Isolate, node.Heal
+		}
+		add(plan.Rabbit, v, busyServer(r.wiresOf(name)))
 	}
 	if r.servers.postgres != nil {
 		v := ofPostgres(r.servers.postgres)
@@ -312,6 +320,10 @@ func (r *rig) close(keep bool) error {
 	if r.deliveries != nil {
 		errs = append(errs, r.deliveries.Close())
 	}
-	errs = append(errs, r.servers.close(), r.books.close(keep), r.store.close(keep && r.o.store == "sqlite"))
+	logs := ""
+	if keep {
+		logs = r.path("logs")
+	}
+	errs = append(errs, r.servers.close(logs), r.books.close(keep), r.store.close(keep && r.o.store == "sqlite"))
 	return errors.Join(errs...)
 }

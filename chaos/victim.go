@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,16 +21,32 @@ type victim struct {
 	resume  func() error
 	restart func(context.Context) (note string, err error)
 	wires   []*link.Link // all that joins it to the others
-	disk    *disk
-	revive  func(context.Context) error // after its disk was full; nil: a supervisor does
+	// What the network around it can do besides; nil: there are only the wires.
+	cutOff, isolate, heal func(context.Context) error
+	disk                  *disk
+	revive                func(context.Context) error // after its disk was full; nil: a supervisor does
+	// mend does what whoever runs the deployment must after a fault, and says what
+	// that was; nil: nothing.
+	mend func(context.Context) (note string, err error)
 
 	// busy is how much work is in flight at it, and which.
 	busy func(survey) (int, string)
 }
 
+// errNoPeers says why a process cannot be isolated from others of its kind.
+var errNoPeers = errors.New("it has no peers")
+
 // suffer makes a fault and ends it. The note says what was out of the ordinary.
 // Whatever ctx does, nothing stays frozen or cut.
 func (v *victim) suffer(ctx context.Context, f plan.Fault) (note string, err error) {
+	note, err = v.undergo(ctx, f)
+	if err != nil || v.mend == nil || ctx.Err() != nil {
+		return note, err
+	}
+	return v.mend(ctx)
+}
+
+func (v *victim) undergo(ctx context.Context, f plan.Fault) (note string, err error) {
 	switch f.Kind {
 	case plan.Kill:
 		if err := v.kill(); err != nil {
@@ -44,7 +61,15 @@ func (v *victim) suffer(ctx context.Context, f plan.Fault) (note string, err err
 		wait(ctx, f.For)
 		return "", v.resume()
 	case plan.Cut:
+		if v.cutOff != nil {
+			return "", v.lost(ctx, f.For, v.cutOff)
+		}
 		return "", v.apart(ctx, f.For, (*link.Link).Cut)
+	case plan.Isolate:
+		if v.isolate == nil {
+			return "", errNoPeers
+		}
+		return "", v.lost(ctx, f.For, v.isolate)
 	case plan.Drop:
 		return "", v.apart(ctx, f.For, (*link.Link).Drop)
 	case plan.Restart:
@@ -64,6 +89,15 @@ func (v *victim) apart(ctx context.Context, d time.Duration, how func(*link.Link
 		w.Mend()
 	}
 	return nil
+}
+
+// lost has the network lose what it carries.
+func (v *victim) lost(ctx context.Context, d time.Duration, how func(context.Context) error) error {
+	if err := how(ctx); err != nil {
+		return err
+	}
+	wait(ctx, d)
+	return v.heal(context.WithoutCancel(ctx))
 }
 
 func (v *victim) full(ctx context.Context, d time.Duration) error {
@@ -100,6 +134,24 @@ func ofRabbit(name string, r *testenv.Rabbit) victim {
 	return victim{
 		name: name, kill: r.Kill, start: r.Start, pause: r.Pause, resume: r.Resume,
 		restart: func(ctx context.Context) (string, error) { return "", r.Restart(ctx) },
+	}
+}
+
+// rejoin is how long a node may take to be found split from the others.
+const rejoin = time.Second
+
+// mendNode restarts a node of a cluster that stays split from the others, as
+// docs/operations.md says.
+func mendNode(r *testenv.Rabbit) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		wait(ctx, rejoin)
+		if split, err := r.Split(ctx); err != nil || !split { // a node that has stopped by itself rejoins by itself
+			return "", nil //nolint:nilerr // so that is no error
+		}
+		if err := r.Kill(); err != nil {
+			return "", err
+		}
+		return "it stayed split from its peers, and was restarted", r.Start(ctx)
 	}
 }
 

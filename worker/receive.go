@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -155,17 +154,10 @@ func (w *Worker) control(c *protocol.Control) {
 	if c.Drain {
 		kick(w.drain)
 	}
-	if c.Refused != "" {
-		w.log.Error("an orchestrator sends this worker no tasks", slog.String("orchestrator", c.Orchestrator), slog.String("reason", c.Refused))
-	}
 }
 
 func (w *Worker) onAnnouncement(d broker.Delivery) {
 	a, err := protocol.DecodeAnnouncement(&d.Message)
-	if fault, ok := errors.AsType[*protocol.VersionError](err); ok {
-		w.estranged(&a, fault)
-		return
-	}
 	if err != nil {
 		w.metrics.bad.Inc()
 		w.log.Warn("unreadable announcement", slog.Any("error", err))
@@ -173,9 +165,7 @@ func (w *Worker) onAnnouncement(d broker.Delivery) {
 	}
 	w.mu.Lock()
 	before := w.board.held
-	now := time.Now()
-	w.strangers.familiar = now
-	w.board.announce(&a, now)
+	w.board.announce(&a, time.Now())
 	w.roomMade(before)
 	divided := w.board.sharers(time.Now()) != w.sharers
 	w.mu.Unlock()

@@ -208,6 +208,14 @@ func (c *Cluster) AwaitWhole(ctx context.Context) error {
 	return nil
 }
 
+// Split tells whether a node that runs stays split from others although it could
+// reach them: RabbitMQ leaves what has come apart while a node was suspended, until
+// that node is restarted.
+func (r *Rabbit) Split(ctx context.Context) (bool, error) {
+	out, err := r.Control(ctx, "eval", "rabbit_node_monitor:partitions().")
+	return err == nil && strings.TrimSpace(out) != "[]", err
+}
+
 // Close ends the nodes and removes their directory and network.
 func (c *Cluster) Close() error {
 	var errs []error

@@ -30,6 +30,7 @@ const (
 	Pause   Kind = "pause"   // SIGSTOP, SIGCONT after For
 	Cut     Kind = "cut"     // nothing gets through for For; connections stay
 	Drop    Kind = "drop"    // connections are reset, and refused for For
+	Isolate Kind = "isolate" // what it sends to its peers is lost for For; others reach it
 	Restart Kind = "restart" // ended in the regular way, and started again
 	Fill    Kind = "fill"    // its disk is full for For
 )
@@ -74,7 +75,7 @@ var kinds = []struct {
 }{
 	{Orchestrator, []Kind{Kill, Pause, Cut, Drop, Restart}},
 	{Worker, []Kind{Kill, Pause, Cut, Drop, Restart}},
-	{Rabbit, []Kind{Kill, Pause, Cut, Restart}},
+	{Rabbit, []Kind{Kill, Pause, Cut, Isolate, Restart}},
 	{Postgres, []Kind{Kill, Pause, Cut, Restart}},
 }
 
@@ -127,6 +128,9 @@ func (d drawer) deck() (deck []Fault) {
 			continue
 		}
 		for _, kind := range k.kinds {
+			if kind == Isolate && d.t.Members[k.role] == 1 {
+				continue
+			}
 			deck = append(deck, Fault{Role: k.role, Member: d.IntN(d.t.Members[k.role]), Kind: kind, For: d.duration(kind)})
 		}
 	}
@@ -136,7 +140,7 @@ func (d drawer) deck() (deck []Fault) {
 
 func (d drawer) duration(k Kind) time.Duration {
 	switch k {
-	case Pause, Cut:
+	case Pause, Cut, Isolate:
 		return d.between(d.t.Lease/2, 3*d.t.Lease)
 	case Drop:
 		return d.between(d.t.Lease/10, d.t.Lease)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -55,7 +56,7 @@ func run(
 	var s Settings
 	flag.StringVar(&s.Database, "db", name+".db", "database `file`")
 	flag.DurationVar(&s.Latency, "latency", 0, "how long the outside world takes to answer")
-	url := flag.String("amqp-url", os.Getenv("RINGMASTER_AMQP_URL"), "`URL` of RabbitMQ; default $RINGMASTER_AMQP_URL")
+	url := flag.String("amqp-url", os.Getenv("RINGMASTER_AMQP_URL"), "`URL` of RabbitMQ, the nodes of a cluster with commas between; default $RINGMASTER_AMQP_URL")
 	namespace := flag.String("namespace", os.Getenv("RINGMASTER_NAMESPACE"), "prefix on the broker; default $RINGMASTER_NAMESPACE, or ringmaster")
 	workerName := flag.String("name", name+"-1", "place on the ring")
 	concurrency := flag.Int("concurrency", 16, "tasks side by side")
@@ -72,7 +73,7 @@ func run(
 		}
 		defer stop()
 	}
-	broker, err := rabbit.New(rabbit.Config{URLs: []string{*url}})
+	broker, err := rabbit.New(rabbit.Config{URLs: strings.Split(*url, ",")})
 	if err != nil {
 		return err
 	}
