@@ -42,6 +42,9 @@ type offer struct {
 	entry
 	class  *class
 	serial string // the lease that it needs; see leaseName
+	// Of one that waits for its turn:
+	scheduled int64 // when it began to, Unix ms
+	ahead     int   // how many go before it, as was heard last
 }
 
 // sent is a task at a worker, or on its way to one.
@@ -89,8 +92,9 @@ type dispatcher struct {
 	limbo     map[protocol.TaskID]*limboTask
 	limboEnds time.Duration
 	leases    map[string]*lease  // of routing keys of serial workflows that have tasks
-	tokens    uint64             // given out with them
+	askedAt   time.Duration      // when turns were asked for again
 	holdings  map[uint32]holding // by shard
+	epochs    map[uint32]uint64  // of these
 	known     knownWorkers
 	connected bool          // to the broker
 	cutAt     time.Duration // when it was lost, by the engine's clock
@@ -109,7 +113,7 @@ type limboTask struct {
 func newDispatcher(e *Engine) *dispatcher {
 	return &dispatcher{
 		eng: e, classes: map[classKey]*class{}, fleets: map[string]*fleet{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
-		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, holdings: map[uint32]holding{}, known: newKnownWorkers(), connected: true,
+		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, holdings: map[uint32]holding{}, epochs: map[uint32]uint64{}, known: newKnownWorkers(), connected: true,
 	}
 }
 
@@ -224,7 +228,7 @@ func (c *class) load(i int) int {
 func (d *dispatcher) send(p *peer, c *class, e entry) {
 	s := &sent{entry: e, class: c}
 	if e.lease != nil {
-		s.token = d.nextToken(e.lease)
+		s.token = d.nextToken(&e)
 	}
 	p.out[e.id] = s
 	if e.task == nil {

@@ -30,7 +30,7 @@ func newDesk(t testing.TB) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hold(e, newShard(e, 0, 1, 0))
+	adopt(e, newShard(e, 0, 1, 0))
 	saga := definitions.Saga("s").Service("shop")
 	saga.Step("pay").Action("pay").NoCompensation("a test")
 	return &desk{dispatcher: e.dispatcher, t: t, class: e.dispatcher.class(saga.MustBuild().Step(0), machine.Action)}
@@ -178,8 +178,9 @@ func TestRecoveredTasksWaitForAllWorkersOfTheirService(t *testing.T) {
 	}
 }
 
-// hold makes a shard one of the engine's, without a goroutine.
-func hold(e *Engine, s *shard) {
+// adopt makes a shard one of the engine's, without a goroutine.
+func adopt(e *Engine, s *shard) {
 	e.shards.add(s)
+	e.dispatcher.own(s.id, s.epoch)
 	e.dispatcher.serve(s.id, nil)
 }

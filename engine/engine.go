@@ -60,7 +60,8 @@ type Engine struct {
 	stopOwning func()
 	stopCommit context.CancelFunc
 	leaving    atomic.Bool
-	noting     sync.Mutex // held while the note of workers is written
+	announced  atomic.Uint64 // number of the last announcement
+	noting     sync.Mutex    // held while the note of workers is written
 
 	startMu sync.Mutex // held while Start works, so that Stop finds all or nothing
 	mu      sync.Mutex

@@ -16,10 +16,10 @@ const (
 )
 
 // own has the dispatcher take the tasks of a shard that is being recovered.
-func (d *dispatcher) own(shard uint32) {
+func (d *dispatcher) own(shard uint32, epoch uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.holdings[shard] = holdingFolded
+	d.holdings[shard], d.epochs[shard] = holdingFolded, epoch
 }
 
 // serve has the tasks of a recovered shard leave limbo, once the workers of
@@ -28,12 +28,14 @@ func (d *dispatcher) serve(shard uint32, before map[string]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.holdings[shard] = holdingServed
+	after := d.eng.announced.Load()
 	for worker, service := range before {
 		if d.known.waiting[service] == nil {
 			d.known.waiting[service] = map[string]*report{}
 		}
-		d.known.waiting[service][worker] = &report{left: reports}
+		d.known.waiting[service][worker] = &report{after: after, left: reports}
 	}
+	d.reclaimed(shard)
 	d.limboEnds = max(d.limboEnds, d.eng.clock.since()+d.eng.cfg.RecoveryGrace)
 }
 
@@ -43,31 +45,18 @@ func (d *dispatcher) disown(shard uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.holdings, shard)
+	delete(d.epochs, shard)
 	ours := func(id protocol.TaskID) bool { return shardIndex(id.Ref) == shard }
-	for id, l := range d.limbo {
+	for id := range d.limbo {
 		if ours(id) {
 			delete(d.limbo, id)
-			d.left(&l.entry)
 		}
 	}
-	var over []*lease
-	for _, l := range d.leases {
-		kept := l.waiting[:0]
-		for _, o := range l.waiting {
-			if ours(o.id) {
-				o.class.behind--
-			} else {
-				kept = append(kept, o)
-			}
-		}
-		clear(l.waiting[len(kept):])
-		l.waiting = kept
-		over = append(over, l)
-	}
+	d.discardTurns(ours)
 	for _, c := range d.classes {
-		c.discard(&c.waiting, ours, d.left)
+		c.discard(&c.waiting, ours)
 		for _, q := range c.strict {
-			c.discard(q, ours, d.left)
+			c.discard(q, ours)
 		}
 	}
 	for _, p := range d.peers {
@@ -75,12 +64,8 @@ func (d *dispatcher) disown(shard uint32) {
 			if ours(id) {
 				delete(p.out, id)
 				s.dropped = true
-				d.left(&s.entry)
 			}
 		}
-	}
-	for _, l := range over {
-		d.pass(l)
 	}
 	for _, p := range d.peers {
 		d.refill(p)
@@ -89,7 +74,7 @@ func (d *dispatcher) disown(shard uint32) {
 }
 
 // discard takes entries out of one of the class's queues.
-func (c *class) discard(q *backlog, which func(protocol.TaskID) bool, left func(*entry)) {
+func (c *class) discard(q *backlog, which func(protocol.TaskID) bool) {
 	var kept []entry
 	q.drain(func(e entry) {
 		if !which(e.id) {
@@ -99,7 +84,6 @@ func (c *class) discard(q *backlog, which func(protocol.TaskID) bool, left func(
 		if e.task != nil {
 			c.whole--
 		}
-		left(&e)
 	})
 	for _, e := range kept {
 		q.push(e)

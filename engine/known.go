@@ -14,8 +14,9 @@ const (
 	// hold tasks of an orchestrator incarnation, whose id follows.
 	noteWorkers = "workers/"
 	// reports is how many heartbeats a worker of before must send before what
-	// it does not list counts as never received: the first may have been
-	// written while a task was still on its way to it.
+	// it does not list counts as never received, if it does not say which
+	// announcements it has heard: the first may have been written while a task
+	// was still on its way to it.
 	reports = 2
 	// reportGap is how far apart those must be.
 	reportGap = 150 * time.Millisecond
@@ -38,10 +39,13 @@ type knownWorkers struct {
 	waiting map[string]map[string]*report
 }
 
-// report is what a worker of before still owes.
+// report is what a worker of before still owes: a heartbeat that was written after
+// it had heard who owns the shard now. Whatever the owner before has sent it is in
+// there, or will be refused when it comes.
 type report struct {
-	left int // heartbeats
-	last time.Duration
+	after uint64 // the number of an announcement, all after which say who owns the shard
+	left  int    // heartbeats, of a worker that does not say what it has heard
+	last  time.Duration
 }
 
 func newKnownWorkers() knownWorkers {
@@ -118,15 +122,23 @@ func (d *dispatcher) dropGone(now time.Duration) {
 // reported counts a worker's heartbeat towards the end of the limbo: once all
 // workers of a service have said what they hold, its other recovered tasks
 // cannot have reached any of them.
-func (d *dispatcher) reported(p *peer) {
+func (d *dispatcher) reported(p *peer, heard map[string]uint64) {
 	waiting := d.known.waiting[p.service]
 	r := waiting[p.id]
-	if r == nil || r.left < reports && p.seen-r.last < reportGap {
+	switch {
+	case r == nil:
 		return
-	}
-	r.last = p.seen
-	if r.left--; r.left > 0 {
+	case heard != nil:
+		if heard[d.eng.id] <= r.after {
+			return
+		}
+	case r.left < reports && p.seen-r.last < reportGap:
 		return
+	default:
+		r.last = p.seen
+		if r.left--; r.left > 0 {
+			return
+		}
 	}
 	if delete(waiting, p.id); len(waiting) == 0 {
 		delete(d.known.waiting, p.service)

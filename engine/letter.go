@@ -18,6 +18,7 @@ type letter struct {
 
 	// One of these is set.
 	Lock      *lockLetter        `json:"lock,omitempty"`
+	Turn      *turnLetter        `json:"turn,omitempty"`
 	Child     *childLetter       `json:"child,omitempty"`
 	Word      *wordLetter        `json:"word,omitempty"`
 	Result    *machine.Result    `json:"result,omitempty"`
@@ -32,6 +33,18 @@ type lockLetter struct {
 	Shared bool     `json:"shared,omitempty"`
 	Token  uint64   `json:"token,omitempty"`
 	Text   string   `json:"text,omitempty"`
+}
+
+type turnLetter struct {
+	Verb      turnVerb        `json:"verb"`
+	Name      string          `json:"name,omitempty"`
+	ID        protocol.TaskID `json:"id"`
+	Scheduled int64           `json:"scheduled,omitempty"`
+	Token     uint64          `json:"token,omitempty"`
+	Ahead     int             `json:"ahead,omitempty"`
+	Of        uint32          `json:"of"`
+	Epoch     uint64          `json:"epoch,omitempty"`
+	Claims    []claim         `json:"claims,omitempty"`
 }
 
 type childLetter struct {
@@ -57,6 +70,9 @@ func letterOf(shard uint32, m *message) letter {
 	case m.lock != nil:
 		k := m.lock
 		l.Lock = &lockLetter{Verb: k.verb, Name: k.name, Ref: k.ref, Run: k.runID, Shared: k.shared, Token: k.token, Text: k.text}
+	case m.turn != nil:
+		t := m.turn
+		l.Turn = &turnLetter{Verb: t.verb, Name: t.name, ID: t.id, Scheduled: t.scheduled, Token: t.token, Ahead: t.ahead, Of: t.of, Epoch: t.epoch, Claims: t.claims}
 	case m.child != nil:
 		q := m.child
 		l.Child = &childLetter{Of: q.of, ID: q.id, Parent: q.parent, Whole: q.whole, Workflow: q.workflow, Cancel: q.cancel}
@@ -83,6 +99,9 @@ func (l *letter) message() (message, bool) {
 	case l.Lock != nil:
 		k := l.Lock
 		m.lock = &lockMessage{verb: k.Verb, name: k.Name, ref: k.Ref, runID: k.Run, shared: k.Shared, token: k.Token, text: k.Text}
+	case l.Turn != nil:
+		t := l.Turn
+		m.turn = &turnMessage{verb: t.Verb, name: t.Name, id: t.ID, scheduled: t.Scheduled, token: t.Token, ahead: t.Ahead, of: t.Of, epoch: t.Epoch, claims: t.Claims}
 	case l.Child != nil:
 		q := l.Child
 		m.child = &childRequest{of: q.Of, id: q.ID, parent: q.Parent, whole: q.Whole, workflow: q.Workflow, cancel: q.Cancel}
@@ -164,6 +183,9 @@ func (e *Engine) lettersCame(body []byte) {
 func (s *shard) ownerMoved(shard uint32) error {
 	if shard == s.id {
 		s.probeHolders(0)
+	}
+	if s.keeper.missing[shard] {
+		s.eng.send(shard, message{turn: &turnMessage{verb: turnCount, of: s.id}})
 	}
 	for _, r := range s.runs.byRef {
 		if r.asking != "" && s.eng.shardOf(r.asking) == shard {

@@ -28,7 +28,7 @@ func lockShard(t *testing.T, row store.Lock) *shard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hold(e, newShard(e, 0, epoch, 0))
+	adopt(e, newShard(e, 0, epoch, 0))
 	if err := e.shards.get(0).recoverLocks(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 		}
 	}
 	d.reconcile(p, hb, moved)
-	d.reported(p)
+	d.reported(p, hb.Heard)
 	if hb.Leaving {
 		d.forget(p, "left")
 		delete(d.marks, p.id)
@@ -348,6 +348,7 @@ func (d *dispatcher) sweep() {
 		}
 	}
 	d.dropGone(now)
+	d.repeatAsks(now)
 	if len(d.limbo) > 0 && now >= d.limboEnds && d.connected {
 		d.known.waiting = map[string]map[string]*report{}
 		d.release(func(string) bool { return true }, true)

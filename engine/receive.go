@@ -310,6 +310,7 @@ func (e *Engine) announceLoop(ctx context.Context) {
 // filled in. A failure is made good by the next one.
 func (e *Engine) announce(ctx context.Context, a protocol.Announcement) {
 	a.Orchestrator = e.id
+	a.Seq = e.announced.Add(1) // before it says which shards are owned
 	a.IntervalMS = e.cfg.HeartbeatInterval.Milliseconds()
 	a.Shards = map[uint32]uint64{}
 	for s := range e.shards.all() {

@@ -32,7 +32,7 @@ func idleEngine(t *testing.T, reg prometheus.Registerer) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hold(e, newShard(e, 0, 1, 0))
+	adopt(e, newShard(e, 0, 1, 0))
 	return e
 }
 

@@ -1,21 +1,30 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
+	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 )
 
-// lease is what a routing key of a serial workflow has: at most one of its tasks
-// is at a worker, or next to go to one. After a restart there may be more for a
-// while, all of which an earlier incarnation sent. It is guarded by the
-// dispatcher's mutex.
+// lease is what a routing key of a serial workflow has, as far as tasks of the
+// shards here are concerned. Whose turn it is, is decided by the shard of the
+// lease's name (see keeper), wherever that is; the dispatcher asks it for each
+// task, places a task when it has been told that it may, and says when the task
+// is over. It is guarded by the dispatcher's mutex.
 type lease struct {
-	name    string
-	held    map[protocol.TaskID]struct{}
-	waiting []offer // in the order in which they came; without their tasks
+	name string
+	// held are the tasks that may be at a worker, or go to one: those whose turn
+	// it is, and recovered ones of which that is not known.
+	held   map[protocol.TaskID]*hold
+	asking []offer // in the order in which they came; without their tasks
+}
+
+// hold is a task's turn.
+type hold struct {
+	token uint64 // of its first sending; 0: a recovered task's, which is not known
+	sent  uint64 // how often
 }
 
 // leaseName is the name of the lease that a run's tasks need; empty if they need
@@ -27,74 +36,114 @@ func leaseName(r *run) string {
 	return definitions.SerialPrefix + r.wf.Name() + "/" + r.state.RoutingKey()
 }
 
-// enter takes an offer of a serial workflow: it is placed if nothing of its key
-// is under way, and waits for that otherwise.
+// enter takes an offer of a serial workflow, and asks for its turn.
 func (d *dispatcher) enter(o offer) {
+	d.wantTurn(o, turnMessage{verb: turnAsk, id: o.id, scheduled: d.eng.clock.now().UnixMilli()})
+}
+
+func (d *dispatcher) wantTurn(o offer, m turnMessage) {
 	l := d.leaseOf(o.serial)
-	o.lease = l
-	if len(l.held) > 0 || len(l.waiting) > 0 {
+	if o.lease = l; len(l.held)+len(l.asking) > 0 {
 		o.task = nil // it is built again when its turn comes
-		o.class.behind++
-		l.waiting = append(l.waiting, o)
-		return
 	}
-	l.held[o.id] = struct{}{}
-	d.place(o.class, o.entry)
+	o.scheduled = m.scheduled
+	o.class.behind++
+	l.asking = append(l.asking, o)
+	d.toKeeper(l, m)
+}
+
+// toKeeper tells the shard that decides on a lease something of a task.
+func (d *dispatcher) toKeeper(l *lease, m turnMessage) {
+	epoch, ok := d.epochs[shardIndex(m.id.Ref)]
+	if !ok {
+		return // the task's shard has gone
+	}
+	m.name, m.of, m.epoch = l.name, shardIndex(m.id.Ref), epoch
+	d.eng.send(d.eng.shardOf(l.name), message{turn: &m})
 }
 
 func (d *dispatcher) leaseOf(name string) *lease {
 	l := d.leases[name]
 	if l == nil {
-		l = &lease{name: name, held: map[protocol.TaskID]struct{}{}}
+		l = &lease{name: name, held: map[protocol.TaskID]*hold{}}
 		d.leases[name] = l
 	}
 	return l
+}
+
+// granted takes in that it is a task's turn.
+func (d *dispatcher) granted(m *turnMessage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.wakeSender()
+	l := d.leases[m.name]
+	if d.holdings[shardIndex(m.id.Ref)] != holdingServed || l != nil && l.held[m.id] != nil {
+		return
+	}
+	o, ok := d.stopAsking(l, m.id)
+	if !ok {
+		// It is over, and that was lost on the way.
+		d.toKeeper(d.leaseOf(m.name), turnMessage{verb: turnLeave, id: m.id})
+		d.forgetLease(d.leases[m.name])
+		return
+	}
+	l.held[m.id] = &hold{token: m.token}
+	d.place(o.class, o.entry)
+}
+
+// waits takes in how many go before a task.
+func (d *dispatcher) waits(m *turnMessage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.leases[m.name]; l != nil {
+		if i := slices.IndexFunc(l.asking, func(o offer) bool { return o.id == m.id }); i >= 0 {
+			l.asking[i].ahead = m.ahead
+		}
+	}
+}
+
+// stopAsking takes a task out of those that wait for their turn.
+func (d *dispatcher) stopAsking(l *lease, id protocol.TaskID) (offer, bool) {
+	if l == nil {
+		return offer{}, false
+	}
+	i := slices.IndexFunc(l.asking, func(o offer) bool { return o.id == id })
+	if i < 0 {
+		return offer{}, false
+	}
+	o := l.asking[i]
+	l.asking = slices.Delete(l.asking, i, i+1)
+	o.class.behind--
+	return o, true
 }
 
 // left has the next task of a key go, now that e is over: answered, given up,
 // taken back.
 func (d *dispatcher) left(e *entry) {
 	l := e.lease
-	if l == nil {
-		return
-	}
-	if _, ok := l.held[e.id]; !ok {
+	if l == nil || l.held[e.id] == nil {
 		return
 	}
 	delete(l.held, e.id)
-	d.pass(l)
+	d.toKeeper(l, turnMessage{verb: turnLeave, id: e.id})
+	d.forgetLease(l)
 }
 
-// pass gives a lease that nobody has to the first who waits for it.
-func (d *dispatcher) pass(l *lease) {
-	if len(l.held) > 0 {
-		return
-	}
-	if len(l.waiting) == 0 {
+func (d *dispatcher) forgetLease(l *lease) {
+	if len(l.held)+len(l.asking) == 0 && d.leases[l.name] == l {
 		delete(d.leases, l.name)
-		return
 	}
-	next := l.waiting[0]
-	l.waiting[0] = offer{}
-	l.waiting = l.waiting[1:]
-	next.class.behind--
-	l.held[next.id] = struct{}{}
-	d.place(next.class, next.entry)
 }
 
 // unlease takes a task out of the queue of its key.
 func (d *dispatcher) unlease(name string, id protocol.TaskID) (entry, bool) {
 	l := d.leases[name]
-	if l == nil {
+	o, ok := d.stopAsking(l, id)
+	if !ok {
 		return entry{}, false
 	}
-	i := slices.IndexFunc(l.waiting, func(o offer) bool { return o.id == id })
-	if i < 0 {
-		return entry{}, false
-	}
-	o := l.waiting[i]
-	l.waiting = slices.Delete(l.waiting, i, i+1)
-	o.class.behind--
+	d.toKeeper(l, turnMessage{verb: turnLeave, id: id})
+	d.forgetLease(l)
 	return o.entry, true
 }
 
@@ -105,41 +154,104 @@ func (d *dispatcher) reclaim(t *limboTask) {
 		return
 	}
 	t.lease = d.leaseOf(t.serial)
-	t.lease.held[t.id] = struct{}{}
+	t.lease.held[t.id] = &hold{}
 }
 
-// readmit puts recovered tasks of serial workflows that are at no worker into
-// the queues of their keys, ahead of what has come since, in the order in which
-// they were scheduled.
+// reclaimed tells the keepers of the leases that a recovered shard's tasks may
+// have that they may have them.
+func (d *dispatcher) reclaimed(shard uint32) {
+	for id, l := range d.limbo {
+		if l.lease != nil && shardIndex(id.Ref) == shard {
+			d.toKeeper(l.lease, turnMessage{verb: turnHold, id: id, scheduled: l.scheduled.UnixMilli()})
+		}
+	}
+}
+
+// readmit has recovered tasks of serial workflows that are at no worker wait for
+// their turn again.
 func (d *dispatcher) readmit(tasks []*limboTask) {
-	slices.SortFunc(tasks, func(a, b *limboTask) int {
-		return cmp.Or(a.scheduled.Compare(b.scheduled), cmp.Compare(a.id.Ref, b.id.Ref), cmp.Compare(a.id.Step, b.id.Step))
-	})
-	ahead := map[*lease][]offer{}
 	for _, t := range tasks {
 		delete(t.lease.held, t.id)
-		t.class.behind++
-		ahead[t.lease] = append(ahead[t.lease], t.offer)
-	}
-	for l, offers := range ahead {
-		l.waiting = append(offers, l.waiting...)
-		d.pass(l)
+		d.wantTurn(t.offer, turnMessage{verb: turnReturn, id: t.id, scheduled: t.scheduled.UnixMilli()})
 	}
 }
 
-// nextToken is the token for the next task of a key: higher than any before,
-// since it counts up from the epoch of the key's shard.
-func (d *dispatcher) nextToken(l *lease) uint64 {
-	d.tokens++
-	return firstToken(d.epochOf(l.name)) + d.tokens
+// discardTurns forgets the turns of tasks whose shard has gone elsewhere: its
+// owner there has them now.
+func (d *dispatcher) discardTurns(ours func(protocol.TaskID) bool) {
+	for _, l := range d.leases {
+		kept := l.asking[:0]
+		for _, o := range l.asking {
+			if ours(o.id) {
+				o.class.behind--
+			} else {
+				kept = append(kept, o)
+			}
+		}
+		clear(l.asking[len(kept):])
+		l.asking = kept
+		for id := range l.held {
+			if ours(id) {
+				delete(l.held, id)
+			}
+		}
+		d.forgetLease(l)
+	}
 }
 
-// epochOf is the epoch of the shard of a lease.
-func (d *dispatcher) epochOf(name string) uint64 {
-	if s := d.eng.shards.get(d.eng.shardOf(name)); s != nil {
-		return s.epoch
+// repeatAsks asks once more for the first task that waits of each key: what was
+// asked before may have been lost.
+func (d *dispatcher) repeatAsks(now time.Duration) {
+	if now-d.askedAt < askAgain {
+		return
 	}
-	return 0
+	d.askedAt = now
+	for _, l := range d.leases {
+		if len(l.asking) > 0 {
+			o := &l.asking[0]
+			d.toKeeper(l, turnMessage{verb: turnAsk, id: o.id, scheduled: o.scheduled})
+		}
+	}
+}
+
+// claims tells a keeper all that a shard's tasks have, or wait for, of the leases
+// that it decides on.
+func (d *dispatcher) claims(shard, keeper uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	epoch, ok := d.epochs[shard]
+	if !ok || d.holdings[shard] != holdingServed {
+		return // it is asked again
+	}
+	m := turnMessage{verb: turnClaims, of: shard, epoch: epoch}
+	for name, l := range d.leases {
+		if d.eng.shardOf(name) != keeper {
+			continue
+		}
+		for id, h := range l.held {
+			if shardIndex(id.Ref) == shard {
+				m.claims = append(m.claims, claim{Name: name, ID: id, Held: true, Token: h.token})
+			}
+		}
+		for _, o := range l.asking {
+			if shardIndex(o.id.Ref) == shard {
+				m.claims = append(m.claims, claim{Name: name, ID: o.id, Scheduled: o.scheduled})
+			}
+		}
+	}
+	d.eng.send(keeper, message{turn: &m})
+}
+
+// nextToken is the token under which a task whose turn it is is sent now: higher
+// than at any time before, and than those of the tasks before it.
+func (d *dispatcher) nextToken(e *entry) uint64 {
+	h := e.lease.held[e.id]
+	if h == nil {
+		return 0
+	}
+	token := h.token + min(h.sent, tokensPerTurn-1)
+	h.sent++
+	return token
 }
 
 // withToken gives a copy of a task the token of its key, in place of one that it
@@ -159,6 +271,9 @@ func (d *dispatcher) before(name string, id protocol.TaskID) (n int, waits bool)
 	if l == nil {
 		return 0, false
 	}
-	i := slices.IndexFunc(l.waiting, func(o offer) bool { return o.id == id })
-	return len(l.held) + i, i >= 0
+	i := slices.IndexFunc(l.asking, func(o offer) bool { return o.id == id })
+	if i < 0 {
+		return 0, false
+	}
+	return max(l.asking[i].ahead, len(l.held)+i), true
 }

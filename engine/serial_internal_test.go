@@ -23,15 +23,29 @@ func (d *desk) giveSerial(key string, n int64) {
 // that the queues of keys do not hold.
 func (d *desk) collected() (all []*sent) {
 	d.t.Helper()
-	for _, m := range d.eng.shards.get(0).inbox.take(nil) {
-		if m.fetch != nil {
-			d.assign(m.fetch, &protocol.Task{TaskID: m.fetch.id, Timeout: time.Minute})
-		}
-	}
+	d.deliver(nil)
 	for _, p := range d.collect(nil) {
 		all = append(all, p.tasks...)
 	}
 	return all
+}
+
+// deliver has the shard do what it can do without runs: it decides whose turn it
+// is, and builds tasks. What else comes to it is for the test.
+func (d *desk) deliver(f func(message)) {
+	s := d.eng.shards.get(0)
+	for batch := s.inbox.take(nil); len(batch) > 0; batch = s.inbox.take(nil) {
+		for _, m := range batch {
+			switch {
+			case m.turn != nil:
+				s.turn(m.turn)
+			case m.fetch != nil:
+				d.assign(m.fetch, &protocol.Task{TaskID: m.fetch.id, Timeout: time.Minute})
+			case f != nil:
+				f(m)
+			}
+		}
+	}
 }
 
 // next is the one task that would be published now, and its token.
@@ -211,13 +225,11 @@ func TestAtMostOneTaskOfAKey(t *testing.T) {
 			}
 		}
 		lost := func() {
-			for _, m := range d.eng.shards.get(0).inbox.take(nil) {
-				if m.fetch != nil {
-					d.assign(m.fetch, &protocol.Task{TaskID: m.fetch.id, Timeout: time.Minute})
-				} else if _, ok := m.input.(machine.Lost); ok {
+			d.deliver(func(m message) {
+				if _, ok := m.input.(machine.Lost); ok {
 					delete(open, m.ref)
 				}
-			}
+			})
 		}
 		answerOne := func() {
 			for _, p := range d.sortedPeers() {

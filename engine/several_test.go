@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/broker"
-	"github.com/ringmaster-dev/ringmaster/broker/memory"
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
@@ -258,61 +258,105 @@ func stalling() *definitions.Workflow {
 	return b.MustBuild()
 }
 
-// Runs flow while orchestrators come and go; each effect happens once.
+// Runs flow while orchestrators come and go; each effect happens once, and nothing
+// is at a lock, or at a key, beside another.
 func TestRunsGoOnWhileShardsMove(t *testing.T) {
-	tm := newTeam(t, 8)
-	b, err := memory.New(memory.Config{})
-	if err != nil {
-		t.Fatal(err)
+	l, k, a := newLedger(), newLedger(), newAudit()
+	s := &turns{at: map[string]string{}, tokens: map[string]uint64{}}
+	for name, c := range map[string]struct {
+		workflows []*definitions.Workflow
+		handlers  handlers
+		input     func(n int) []byte
+		runs      int
+		check     func(t *testing.T, w *world, id string)
+		faults    *[]string
+	}{
+		"plain": {
+			workflows: []*definitions.Workflow{order()}, handlers: shop(l), runs: 400,
+			input: func(int) []byte { return orderInput },
+			check: func(t *testing.T, w *world, id string) {
+				w.effectsOf(l, id, "/create/action/1 1", "/pay/action/1 1", "/deliver/action/1 1")
+			},
+		},
+		"children": {
+			workflows: []*definitions.Workflow{purchase(), settlement()}, handlers: bank(k), runs: 100,
+			input: func(int) []byte { return []byte(`{"total":3}`) },
+			check: func(t *testing.T, w *world, id string) { w.effectsOf(k, id, whenBought...) },
+		},
+		"locks": {
+			workflows: []*definitions.Workflow{transfer("locks", false)}, handlers: a.bank(), runs: 100, faults: &a.overlaps,
+			input: func(n int) []byte {
+				in, _ := json.Marshal(accounts{From: string(rune('A' + n%5)), To: string(rune('A' + (n*3+1+n/5)%5))})
+				return in
+			},
+		},
+		"serial": {
+			workflows: []*definitions.Workflow{serial()}, handlers: s.handlers(), runs: 200, faults: &s.faults,
+			input: func(n int) []byte { return fmt.Appendf(nil, `{"customer":"c-%d"}`, n%7) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tm := newTeam(t, 8)
+			last := tm.moving(c.handlers, c.workflows, c.runs, c.input)
+			tm.engine, tm.store = last.Engine, last.store
+			defer func() { tm.engine = nil }()
+			for n := range c.runs {
+				id := fmt.Sprint("r", n)
+				tm.wait(id, "succeeded")
+				if c.check != nil {
+					c.check(t, tm.world, id)
+				}
+			}
+			if c.faults != nil && len(*c.faults) > 0 {
+				t.Errorf("%d faults: %v", len(*c.faults), *c.faults)
+			}
+		})
 	}
-	tm.broker = b
-	ctx, l := context.Background(), newLedger()
+}
+
+// moving starts runs, at any orchestrator, while orchestrators come and go. It
+// returns one that stays.
+func (tm *team) moving(h handlers, workflows []*definitions.Workflow, runs int, input func(int) []byte) *member {
+	tm.t.Helper()
+	ctx := context.Background()
 	first := tm.join(nil)
-	if _, err := first.RegisterWorkflow(ctx, order().JSON()); err != nil {
-		t.Fatal(err)
+	for _, wf := range workflows {
+		if _, err := first.RegisterWorkflow(ctx, wf.JSON()); err != nil {
+			tm.t.Fatal(err)
+		}
 	}
 	for i := range 3 {
-		tm.workerOn(b, fmt.Sprint("w", i), shop(l))
+		tm.workerOn(tm.broker, fmt.Sprint("w", i), h)
 	}
-	const runs = 400
 	var started sync.WaitGroup
-	members := make(chan *member, 1)
-	members <- first
+	present := make(chan *member, 1)
+	present <- first
+	at := func() *member { m := <-present; present <- m; return m }
 	for i := range 4 {
 		started.Go(func() {
 			for n := i; n < runs; n += 4 {
-				s := rest.Start{Workflow: "order", ID: fmt.Sprint("r", n), Input: orderInput}
-				for {
-					m := <-members
-					members <- m
-					if _, err := m.StartRun(ctx, s); err == nil {
-						break
-					} else if k := kindOf(err); k != engine.KindUnavailable && k != engine.KindOverloaded {
-						t.Errorf("start %s: %v", s.ID, err)
-						return
-					}
+				s := rest.Start{Workflow: workflows[0].Name(), ID: fmt.Sprint("r", n), Input: input(n)}
+				_, err := at().StartRun(ctx, s)
+				for k := kindOf(err); k == engine.KindUnavailable || k == engine.KindOverloaded; k = kindOf(err) {
+					_, err = at().StartRun(ctx, s)
+				}
+				if err != nil {
+					tm.t.Errorf("start %s: %v", s.ID, err)
+					return
 				}
 			}
 		})
 	}
-	present := func(m *member) { <-members; members <- m }
+	show := func(m *member) { <-present; present <- m }
 	second := tm.join(nil)
-	present(second)
+	show(second)
 	third := tm.join(nil)
-	present(third)
+	show(third)
 	first.leave()
-	present(tm.join(nil))
+	fourth := tm.join(nil)
+	show(fourth)
 	second.leave()
 	started.Wait()
-	for n := range runs {
-		id := fmt.Sprint("r", n)
-		if r, err := third.Wait(ctx, id, patience); err != nil || r.Status != "succeeded" {
-			t.Fatalf("%s: %+v, %v", id, r, err)
-		}
-		for _, step := range []string{"create", "pay", "deliver"} {
-			if got := l.count(id + "/" + step + "/action/1"); got != 1 {
-				t.Errorf("%s of %s was performed %d times", step, id, got)
-			}
-		}
-	}
+	third.leave()
+	return fourth
 }

@@ -33,6 +33,7 @@ type message struct {
 	settled settledResult          // input is this result of a worker
 	start   *startOrder            // a new run
 	lock    *lockMessage           // about a named lock
+	turn    *turnMessage           // about the turn of a serial workflow's task
 	child   *childRequest          // a run is wanted as a child
 	word    *childWord             // of a child
 	moved   *uint32                // a shard has a new owner
@@ -69,6 +70,7 @@ type shard struct {
 	census   census
 	recent   recentStarts
 	locks    lockTable
+	keeper   keeper
 	asked    map[protocol.TaskID]*asked // children that runs here wait for
 	awaited  map[string]protocol.TaskID // runs here whose parents wait to hear of their end
 	looked   map[string]found           // for the batch at hand
@@ -90,7 +92,7 @@ func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 		eng: e, id: id, epoch: epoch, nextRef: lastRef + 1, number: 1, since: e.clock.since(),
 		ended: make(chan struct{}), gone: make(chan struct{}), stale: make(chan struct{}),
 		census: census{metrics: e.metrics, total: &e.unfinished, counts: map[*workflowSeries]*[store.StatusSucceeded]int64{}},
-		inbox:  newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch),
+		inbox:  newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch), keeper: newKeeper(epoch),
 		asked: map[protocol.TaskID]*asked{}, awaited: map[string]protocol.TaskID{}, looked: map[string]found{}, alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
 	}
 }
@@ -118,7 +120,7 @@ func (s *shard) loop(ctx context.Context) error {
 				lookedForDue -= duePeriod - time.Second
 			}
 		}
-		timer.Reset(min(s.nextAlarm(), max(0, lookedForDue+duePeriod-s.eng.clock.since())))
+		timer.Reset(min(s.nextAlarm(), s.countLate(), max(0, lookedForDue+duePeriod-s.eng.clock.since())))
 		stopping := false
 		select {
 		case <-s.inbox.wake:
@@ -247,6 +249,9 @@ func (s *shard) handle(m *message) error {
 		return s.fetch(m.ref, m.fetch)
 	case m.lock != nil:
 		return s.lockMessage(m.lock)
+	case m.turn != nil:
+		s.turn(m.turn)
+		return nil
 	case m.child != nil:
 		return s.wantChild(m.child)
 	case m.remove != nil:

@@ -23,7 +23,7 @@ func (e *Engine) take(ctx context.Context, id uint32) (*shard, error) {
 	}
 	s := newShard(e, id, epoch, lastRef)
 	s.before = before
-	e.dispatcher.own(id)
+	e.dispatcher.own(id, epoch)
 	if err := s.takeStock(ctx); err != nil {
 		s.clear()
 		return nil, fmt.Errorf("take over shard %d: %w", id, err)
@@ -43,10 +43,10 @@ func (s *shard) takeStock(ctx context.Context) error {
 
 // launch has a shard that was taken begin to work.
 func (e *Engine) launch(s *shard) {
-	e.dispatcher.serve(s.id, s.before)
 	ctx, cancel := context.WithCancel(e.background)
 	s.cancel = cancel
 	e.shards.add(s)
+	e.dispatcher.serve(s.id, s.before)
 	e.tasks.Go(func() {
 		defer close(s.ended)
 		if err := s.loop(ctx); err != nil && ctx.Err() == nil {

@@ -359,6 +359,7 @@ func (h *Heartbeat) check() error {
 	}
 	c.peers("received", h.Received)
 	c.peers("floor", h.Floor)
+	c.peers("heard", h.Heard)
 	c.held("queued", h.Queued)
 	c.held("running", h.Running)
 	c.held("finished", h.Finished)

@@ -171,6 +171,9 @@ type Heartbeat struct {
 	// Received is, by orchestrator incarnation, the highest task sequence
 	// number that has arrived.
 	Received map[string]uint64 `json:"received,omitempty"`
+	// Heard is, by orchestrator incarnation, the number of the last of its
+	// announcements that the worker has taken in.
+	Heard map[string]uint64 `json:"heard,omitzero"`
 	// Floor is, by orchestrator incarnation, the lowest number that a result
 	// from now on may have: lower ones are durable, or went to another owner
 	// of their shard and will not come.
@@ -191,6 +194,8 @@ type Announcement struct {
 	Leaving      bool   `json:"leaving,omitempty"`
 	// IntervalMS is when the next is due, in milliseconds; 0: it does not say.
 	IntervalMS int64 `json:"interval_ms,omitempty"`
+	// Seq numbers the orchestrator's announcements, from 1.
+	Seq uint64 `json:"seq,omitempty"`
 	// Standby: it takes no shards at present.
 	Standby bool `json:"standby,omitempty"`
 	// Shards that it owns, with their epochs: results of these go to it.

@@ -39,6 +39,7 @@ type claim struct {
 type peer struct {
 	id       string
 	version  int         // the newest protocol version that it and we speak
+	heard    uint64      // number of its last announcement
 	received uint64      // highest task number that has arrived
 	issued   uint64      // last number given to a result for it
 	numbered fifo[entry] // results for it in the order of their numbers
@@ -296,6 +297,7 @@ func (b *board) forget(t *task) {
 func (b *board) announce(a *protocol.Announcement, now time.Time) {
 	p := b.peer(a.Orchestrator, now)
 	p.version = min(a.Speaks().Max, protocol.Version)
+	p.heard = max(p.heard, a.Seq)
 	moved := false
 	for shard, epoch := range a.Shards {
 		_, changed := b.claims(p, shard, epoch)
@@ -426,12 +428,16 @@ func (b *board) list(h *protocol.Heartbeat, now time.Time) {
 	h.Draining = b.draining
 	h.Received = make(map[string]uint64, len(b.peers))
 	h.Floor = make(map[string]uint64, len(b.peers))
+	h.Heard = make(map[string]uint64, len(b.peers))
 	for id, p := range b.peers {
 		if now.Sub(p.seen) > max(peerListed, silentAnnouncements*p.interval) {
 			continue
 		}
 		if p.issued > 0 {
 			h.Floor[id] = p.floor()
+		}
+		if p.heard > 0 {
+			h.Heard[id] = p.heard
 		}
 		if p.received > 0 {
 			h.Received[id] = p.received
