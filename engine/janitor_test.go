@@ -174,13 +174,13 @@ func TestRunsAreKeptUntilTheArchiveHasThem(t *testing.T) {
 			return nil
 		}
 	}), newLedger()
-	e := w.start()
+	w.start()
 	w.register(order())
 	w.worker("a", shop(l))
 	w.run(rest.Start{Workflow: "order", ID: "o-1", Input: orderInput})
 	w.wait("o-1", "succeeded")
 	w.stop()
-	e = w.start()
+	e := w.start()
 	if _, err := e.Run(context.Background(), "o-1"); err != nil {
 		t.Errorf("without an archive: %v", err)
 	}
@@ -197,13 +197,13 @@ func TestRunsAreKeptUntilTheArchiveHasThem(t *testing.T) {
 
 func TestWithoutRetentionNothingIsRemoved(t *testing.T) {
 	w, l := newWorld(t, nil), newLedger()
-	e := w.start()
+	w.start()
 	w.register(order())
 	w.worker("a", shop(l))
 	w.run(rest.Start{Workflow: "order", ID: "o-1", Input: orderInput})
 	w.wait("o-1", "succeeded")
 	w.stop()
-	e = w.start()
+	e := w.start()
 	if _, err := e.Run(context.Background(), "o-1"); err != nil {
 		t.Error(err)
 	}
