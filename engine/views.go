@@ -463,8 +463,14 @@ func addStats(s, other *rest.Stats) {
 	}
 }
 
+// healthTimeout bounds the question whether the store is sound.
+const healthTimeout = 2 * time.Second
+
 // Health tells whether the engine and its parts work.
 func (e *Engine) Health(ctx context.Context) rest.Health {
+	// Whoever asks whether this process lives must not wait for a store that hangs.
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
 	h := rest.Health{Status: "ok", Checks: map[string]string{"engine": "ok", "store": "ok", "broker": "ok"}}
 	fault := func(part string, err error) {
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,9 +107,13 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 	case err != nil:
 		return errors.Join(fmt.Errorf("start: %w", err), server.Close(), n.store.Close())
 	}
-	ready(n, reachable(listener.Addr().String()))
+	address := reachable(listener.Addr().String())
+	ready(n, address)
+	super := newSupervisor(os.Getenv, log)
+	super.tell("READY=1")
 
 	aside, stopAside := context.WithCancel(ctx)
+	go super.watch(aside, answers(address))
 	tuneMemory()
 	go trimWhenIdle(aside, n.engine.Commits)
 	asideDone := make(chan struct{})
@@ -126,6 +131,7 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 		cause = fmt.Errorf("the engine has failed and must be started again: %w", n.engine.Err())
 	case cause = <-failed:
 	}
+	super.tell("STOPPING=1")
 	stopAside()
 	<-asideDone
 	return errors.Join(cause, stop(ctx, n.engine, server, n, s.ShutdownTimeout))
