@@ -123,6 +123,18 @@ func newCommand() *cobra.Command {
 			fmt.Fprintf(cmd.OutOrStdout(), "worker %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use:   "health ADDRESS",
+		Short: "Ask a worker that serves at --metrics-listen whether it lives",
+		Long:  "Asks /healthz at the address of --metrics-listen of a running worker. Exit status 1 if it does not answer that it is well.\nFor containers that hold no other program.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("one address is needed, such as 127.0.0.1:9464; see worker health --help")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return askHealth(cmd.Context(), args[0]) },
+	})
 	return cmd
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -100,5 +102,17 @@ func TestAHangUpHasTheWeightReadAgain(t *testing.T) {
 	stop()
 	if status := <-ended; status != 0 {
 		t.Errorf("the worker ended with status %d", status)
+func TestHealthTellsWhatTheWorkerAnswers(t *testing.T) {
+	for status, want := range map[int]int{http.StatusOK: exitDone, http.StatusInternalServerError: exitFailed} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/healthz" {
+				t.Errorf("asked for %s", r.URL.Path)
+			}
+			w.WriteHeader(status)
+		}))
+		if got := run(t.Context(), []string{"health", server.Listener.Addr().String()}, os.Stdout, os.Stderr); got != want {
+			t.Errorf("exit status %d for an answer %d; want %d", got, status, want)
+		}
+		server.Close()
 	}
 }

@@ -122,3 +122,22 @@ func serveMetrics(address string, registry *prometheus.Registry, logger *slog.Lo
 	logger.Info("serving metrics", "address", listener.Addr().String())
 	return func() { _ = server.Close() }, nil
 }
+
+// askHealth asks a worker that serves metrics at an address whether it is well.
+func askHealth(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
+	if err != nil {
+		return usageError{fmt.Errorf("%s is not an address: expected host:port", address)}
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the worker: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the worker at %s answers %s", address, res.Status)
+	}
+	return nil
+}
