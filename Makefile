@@ -7,7 +7,7 @@ LDFLAGS  := -X main.version=$(VERSION)
 VULN     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo demo-rabbit demo-bank test test-race bench bench-quick chaos chaos-short lint vuln fuzz clean
+.PHONY: help build demo demo-rabbit demo-bank test test-race bench bench-quick chaos chaos-short lint lint-deploy vuln fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ lint: ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt -w the files above'; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
+
+lint-deploy: ## units, Compose file, Dockerfile and manifests, by linters of their own
+	@command -v systemd-analyze >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends systemd; }
+	cd deploy/lint && $(GO) vet ./... && $(GO) test ./... && $(GO) run . ..
 
 fuzz: ## run every fuzz target for a short while
 	@for pkg in $$($(GO) list ./...); do \

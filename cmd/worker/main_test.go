@@ -102,6 +102,9 @@ func TestAHangUpHasTheWeightReadAgain(t *testing.T) {
 	stop()
 	if status := <-ended; status != 0 {
 		t.Errorf("the worker ended with status %d", status)
+	}
+}
+
 func TestHealthTellsWhatTheWorkerAnswers(t *testing.T) {
 	for status, want := range map[int]int{http.StatusOK: exitDone, http.StatusInternalServerError: exitFailed} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

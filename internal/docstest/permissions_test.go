@@ -245,9 +245,7 @@ func TestRabbitPermissionsKeepUsersApart(t *testing.T) {
 	}
 	listen := func(queue, exchange string) func(*amqp.Channel) error {
 		return func(ch *amqp.Channel) error {
-			if err := declare(queue)(ch); err != nil {
-				return nil // another test
-			}
+			check(t, declare(queue)(ch))
 			return ch.QueueBind(queue, "shard.0", exchange, false, nil)
 		}
 	}
