@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -135,8 +134,8 @@ func sqliteFile(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if scheme, _, ok := strings.Cut(s.DB, "://"); ok && scheme != "file" {
-		return "", usage("%s %q: this command copies SQLite files; a server's own tools copy its databases", s.origin("db"), masked(s.DB))
+	if s.onServer() {
+		return "", usage("%s %q: this command copies SQLite files; a server's own tools copy its databases", s.origin("db"), maskedDB(s.DB))
 	}
-	return strings.TrimPrefix(s.DB, "file://"), nil
+	return s.file(), nil
 }

@@ -39,7 +39,7 @@ type drill struct {
 	gate    chan struct{} // holds the payments of runs that ask for it
 	daemon  *exec.Cmd
 	client  *client.Client
-	drain   func() // the workers
+	drain   func() error // the workers
 }
 
 type drillInput struct {
@@ -150,9 +150,9 @@ func (d *drill) startWorker() {
 	ctx, stop := context.WithCancel(d.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	d.drain = func() {
+	d.drain = func() error {
 		stop()
-		d.check(<-ended)
+		return <-ended
 	}
 }
 
@@ -237,7 +237,7 @@ func restoreDrill(d *drill, workersLive bool, backup, restore func()) {
 
 	d.kill()
 	if !workersLive {
-		d.drain()
+		_ = d.drain() // it says that nobody told it whether its last results are durable
 	}
 	restore()
 	d.start()
@@ -270,5 +270,5 @@ func restoreDrill(d *drill, workersLive bool, backup, restore func()) {
 		d.check(err)
 	}
 	d.succeeded(append(gone, late...))
-	d.drain()
+	d.check(d.drain())
 }
