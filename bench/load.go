@@ -120,6 +120,7 @@ type snapshot struct {
 	at                            time.Time
 	ended                         int64
 	daemon, workers, broker, self float64 // CPU seconds
+	server                        float64
 }
 
 func (l *load) snapshot(ctx context.Context) (n snapshot, err error) {
@@ -145,6 +146,11 @@ func (l *load) snapshot(ctx context.Context) (n snapshot, err error) {
 	if n.broker, err = cpuSeconds(pid); err != nil {
 		return n, err
 	}
+	if l.s.server != nil {
+		if n.server, err = familySeconds(l.s.server.Processes()); err != nil {
+			return n, err
+		}
+	}
 	n.self, err = cpuSeconds(selfPID)
 	return n, err
 }
@@ -155,6 +161,7 @@ type outcome struct {
 	samples latencies
 	// CPU seconds per 1,000 runs; self is this process, which makes the load.
 	daemonCPU, workersCPU, brokerCPU, selfCPU float64
+	serverCPU                                 float64 // of a database server
 }
 
 // window measures between two snapshots, once the load has been on for a
@@ -187,6 +194,7 @@ func (l *load) window(ctx context.Context, warmUp, length time.Duration, during 
 		perS:      perSecond(ended, after.at.Sub(before.at)),
 		daemonCPU: per1000(before.daemon, after.daemon), workersCPU: per1000(before.workers, after.workers),
 		brokerCPU: per1000(before.broker, after.broker), selfCPU: per1000(before.self, after.self),
+		serverCPU: per1000(before.server, after.server),
 	}, nil
 }
 

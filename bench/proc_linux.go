@@ -18,19 +18,47 @@ const ticksPerSecond = 100
 // cpuSeconds is the CPU time that a process has used, of the user and the
 // system.
 func cpuSeconds(pid int) (float64, error) {
+	own, _, err := cpuTimes(pid)
+	return own, err
+}
+
+// familySeconds is the CPU time that processes have used, and the children of the
+// first that have ended.
+func familySeconds(pids []int) (sum float64, err error) {
+	for i, pid := range pids {
+		own, ended, err := cpuTimes(pid)
+		switch {
+		case i > 0 && err != nil:
+			continue // it has ended just now
+		case err != nil:
+			return 0, err
+		case i == 0:
+			sum += ended
+		}
+		sum += own
+	}
+	return sum, nil
+}
+
+// cpuTimes is the CPU time that a process has used itself, and what those of its
+// children have that have ended.
+func cpuTimes(pid int) (own, children float64, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	// The second field is a name in parentheses that may hold anything.
 	_, after, ok := bytes.Cut(b[bytes.LastIndexByte(b, ')'):], []byte(") "))
 	fields := strings.Fields(string(after))
-	if !ok || len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat is not as expected", pid)
+	if !ok || len(fields) < 15 {
+		return 0, 0, fmt.Errorf("/proc/%d/stat is not as expected", pid)
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return float64(user+system) / ticksPerSecond, errors.Join(err1, err2)
+	var times [4]float64 // user and system, own and of children
+	for i := range times {
+		ticks, parseErr := strconv.ParseInt(fields[11+i], 10, 64)
+		times[i], err = float64(ticks)/ticksPerSecond, errors.Join(err, parseErr)
+	}
+	return times[0] + times[1], times[2] + times[3], err
 }
 
 // rssMB is the resident memory of a process, in MB of 10^6 bytes.

@@ -11,6 +11,8 @@ var errNoProc = errors.New("CPU time and memory of other processes are read from
 
 func cpuSeconds(int) (float64, error) { return 0, errNoProc }
 
+func familySeconds([]int) (float64, error) { return 0, errNoProc }
+
 func rssMB(int) (float64, error) { return 0, errNoProc }
 
 func cpuModel() string { return "unknown CPU" }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/client"
+	"github.com/ringmaster-dev/ringmaster/internal/testenv"
 )
 
 // system is an orchestrator with a new database, and its workers. Every system
@@ -24,18 +25,26 @@ type system struct {
 	client    *client.Client
 	daemon    *child
 	workers   []*child
+	server    *testenv.PostgresServer // of the database, where it is on one
 	daemonPpr string // address of its profiles
 	workerPpr string // of the first worker's
 }
 
-// newSystem starts an orchestrator and registers the workflows.
+// newSystem starts an orchestrator on SQLite and registers the workflows.
 func newSystem(ctx context.Context, b *bench, name string) (*system, error) {
+	return newSystemOn(ctx, b, name, nil)
+}
+
+// newSystemOn does so with a database on a server.
+func newSystemOn(ctx context.Context, b *bench, name string, server *testenv.PostgresServer) (*system, error) {
 	r, err := b.broker(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &system{b: b, name: name, dir: filepath.Join(b.dir, name), amqpURL: r.URL}
-	s.db = filepath.Join(s.dir, "ringmaster.db")
+	s := &system{b: b, name: name, dir: filepath.Join(b.dir, name), amqpURL: r.URL, server: server}
+	if s.db = filepath.Join(s.dir, "ringmaster.db"); server != nil {
+		s.db = server.URL
+	}
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
 		return nil, err
 	}

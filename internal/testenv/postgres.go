@@ -254,6 +254,14 @@ func children(parent int) (pids []int) {
 	return pids
 }
 
+// Processes are those of the server; the first has started the others.
+func (s *PostgresServer) Processes() []int {
+	if s.server == nil {
+		return nil
+	}
+	return append([]int{s.server.pid()}, children(s.server.pid())...)
+}
+
 // quit ends the server at once and lets it end its own children.
 func (s *PostgresServer) quit() {
 	if s.server != nil {
