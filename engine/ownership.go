@@ -275,7 +275,9 @@ func (o *ownership) release(shard uint32, t *tenure) {
 	delete(o.held, shard)
 	o.busy[shard] = true
 	o.work.Go(func() {
-		o.eng.unlisten(shard)
+		if !o.eng.leaving.Load() { // then its consumers have stopped
+			o.eng.unlisten(shard)
+		}
 		o.eng.drop(t.shard)
 		o.eng.announceSoon()
 		o.giveBack(t.lease)

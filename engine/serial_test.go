@@ -36,6 +36,13 @@ func TestMain(m *testing.M) {
 		pausedWorker()
 		return
 	}
+	if os.Getenv(frozenBroker) != "" {
+		if err := frozenOrchestrator(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
