@@ -32,6 +32,7 @@ type Engine struct {
 	shards     *shardTable
 	committer  *committer
 	dispatcher *dispatcher
+	strangers  *strangers
 	waiters    *waiters
 	roster     *roster
 	ownership  *ownership // where shards are shared; and so are these:
@@ -104,6 +105,7 @@ func New(cfg Config) (*Engine, error) {
 	e.roster = newRoster(e)
 	e.ownership = newOwnership(e)
 	e.errands, e.outgoing = newErrands(e), newMailbox[letter]()
+	e.strangers = newStrangers(e)
 	e.committer = newCommitter(e)
 	e.setResidents(0)
 	return e, nil

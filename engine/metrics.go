@@ -44,6 +44,7 @@ type metrics struct {
 	letters        prometheus.Counter
 	removed        prometheus.Counter
 	forgotten      prometheus.Counter
+	incompatible   *prometheus.CounterVec
 
 	all []prometheus.Collector
 }
@@ -107,12 +108,13 @@ func newMetrics(e *Engine) *metrics {
 		letters:        prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_letters_total", Help: "What shards here told shards of other orchestrators: about locks and child runs."}),
 		removed:        prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_runs_removed_total", Help: "Ended runs that were removed because of their age."}),
 		forgotten:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_tombstones_removed_total", Help: "Ids of removed runs that are no longer known."}),
+		incompatible:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ringmaster_incompatible_total", Help: "Workers and orchestrators heard that speak no protocol version of this orchestrator, by side."}, []string{"side"}),
 		ringRebuilds:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ringmaster_ring_rebuilds_total", Help: "Changes of the workers that make up rings."}),
 	}
 	m.all = []prometheus.Collector{m.runs, m.runsTotal, m.runSeconds, m.events, m.stepSeconds, m.results,
 		m.lockWait, m.commitSeconds, m.commitRecords, m.durableSeconds, m.taskBatch, m.resultBatch, m.sentTasks,
 		m.moved, m.lost, m.poison, m.shed, m.storeErrors, m.ringRebuilds, m.conflicts, m.unreadable, m.rivals, m.presumed, m.takeovers, m.leasesLost, m.letters,
-		m.removed, m.forgotten, gauges{e}}
+		m.incompatible, m.removed, m.forgotten, gauges{e}}
 	return m
 }
 
@@ -205,13 +207,16 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		sum, most, n int
 	}
 	services := map[string]*load{}
-	for _, w := range g.e.dispatcher.workers() {
+	for _, w := range g.e.workers() {
 		l := services[w.Service]
 		if l == nil {
 			l = &load{states: map[string]int{}}
 			services[w.Service] = l
 		}
 		l.states[w.State]++
+		if w.State == stateIncompatible {
+			continue
+		}
 		l.n++
 		l.sum += w.Outstanding
 		l.most = max(l.most, w.Outstanding)

@@ -29,6 +29,7 @@ const timeoutGrace = 2 * time.Second
 type peer struct {
 	id, name, queue string
 	service, rel    string
+	speaks          protocol.Versions
 	version         int // the newest protocol version that it and we speak
 	types           []string
 	weight, credit  int
@@ -146,7 +147,7 @@ func (d *dispatcher) describe(p *peer, hb *protocol.Heartbeat) bool {
 		d.mark(p)
 	}
 	p.weight, p.credit, p.capacity, p.draining, p.unreachable = hb.Weight, hb.Credit, hb.Capacity, draining, false
-	p.version = min(hb.Speaks().Max, protocol.Version)
+	p.speaks, p.version = hb.Speaks(), min(hb.Speaks().Max, protocol.Version)
 	p.batches = slices.Contains(hb.Capabilities, protocol.CapabilityBatch)
 	return changed && (was || p.ready())
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -250,6 +251,10 @@ func (d *dispatcher) raiseFloor(worker string, floor uint64) {
 
 func (e *Engine) onHeartbeat(dl broker.Delivery) {
 	hb, err := protocol.DecodeHeartbeat(&dl.Message)
+	if fault, ok := errors.AsType[*protocol.VersionError](err); ok {
+		e.strangers.worker(&hb, fault)
+		return
+	}
 	if err != nil {
 		e.metrics.poison.Inc()
 		e.log.Warn("heartbeat refused", "error", err)
@@ -303,6 +308,7 @@ func (e *Engine) announceLoop(ctx context.Context) {
 		e.announce(ctx, protocol.Announcement{})
 		e.clock.follow()
 		e.dispatcher.sweep()
+		e.strangers.sweep()
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -44,6 +45,10 @@ func newRoster(e *Engine) *roster { return &roster{eng: e, others: map[string]*c
 // onAnnouncement listens to what other orchestrators say of themselves.
 func (e *Engine) onAnnouncement(dl broker.Delivery) {
 	a, err := protocol.DecodeAnnouncement(&dl.Message)
+	if fault, ok := errors.AsType[*protocol.VersionError](err); ok {
+		e.strangers.orchestrator(&a, fault)
+		return
+	}
 	if err != nil {
 		e.metrics.poison.Inc()
 		e.log.Warn("announcement refused", "error", err)

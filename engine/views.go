@@ -197,7 +197,7 @@ func (e *Engine) waitsFor(r *run, i int, s *rest.Step) string {
 		case where.recovering:
 			return fmt.Sprintf("%s of step %s may be at a worker that has not reported yet", v.Phase, s.Name)
 		case e.dispatcher.serving(def, typ) == 0:
-			return fmt.Sprintf("%s of step %s waits for a worker of service %s that serves %s: none is connected%s", v.Phase, s.Name, s.Service, typ, e.dispatcher.otherVersions(def.Service, typ))
+			return fmt.Sprintf("%s of step %s waits for a worker of service %s that serves %s: none is connected%s", v.Phase, s.Name, s.Service, typ, e.dispatcher.otherVersions(def.Service, typ)+e.strangers.ofService(def.Service))
 		}
 		return fmt.Sprintf("%s of step %s waits for a worker of service %s that has room", v.Phase, s.Name, s.Service)
 	case s.State == "sleeping":
@@ -336,7 +336,11 @@ func (d *dispatcher) otherVersions(service, typ string) string {
 
 // Workers lists the workers that this orchestrator knows.
 func (e *Engine) Workers(context.Context) ([]rest.Worker, error) {
-	return e.dispatcher.workers(), nil
+	return e.workers(), nil
+}
+
+func (e *Engine) workers() []rest.Worker {
+	return append(e.dispatcher.workers(), e.strangers.workers()...)
 }
 
 func (d *dispatcher) workers() []rest.Worker {
@@ -348,7 +352,7 @@ func (d *dispatcher) workers() []rest.Worker {
 		w := rest.Worker{
 			ID: p.id, Name: p.name, Service: p.service, TaskTypes: p.types, State: p.state(now), Release: p.rel,
 			Capacity: p.capacity, Credit: p.credit, Weight: p.weight, Outstanding: len(p.out),
-			LastSeen: d.eng.clock.now().Add(p.seen - now),
+			LastSeen: d.eng.clock.now().Add(p.seen - now), Protocol: p.speaks.String(),
 		}
 		for _, s := range p.out {
 			if s.running {
@@ -482,6 +486,7 @@ func (e *Engine) Health(ctx context.Context) rest.Health {
 	if r := e.roster.rivalry(); r != "" {
 		fault("engine", fmt.Errorf("orchestrator %s owns the same shards under namespace %s: give each deployment its own", r, e.cfg.Namespace))
 	}
+	fault("engine", e.strangers.fault())
 	if !e.dispatcher.isConnected() {
 		fault("broker", errors.New("not connected; work goes on when it is back"))
 	}

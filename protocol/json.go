@@ -119,6 +119,7 @@ func (h *Heartbeat) Speaks() Versions { return Versions{h.Version, max(h.Version
 func (h *Heartbeat) identity(m *broker.Message) Heartbeat {
 	i := Heartbeat{
 		Version: h.Version, MaxVersion: h.MaxVersion, Worker: h.Worker, Name: h.Name, Queue: h.Queue, Service: h.Service, Release: h.Release,
+		Leaving: h.Leaving,
 	}
 	i.Worker = cmp.Or(i.Worker, m.AppID)
 	for _, s := range []*string{&i.Worker, &i.Name, &i.Service, &i.Release} {

@@ -33,8 +33,10 @@ type Mail struct {
 	Body []byte // JSON
 }
 
-// Mail is written in the oldest version that is accepted, since a shard's owner may
-// be one version behind: the bodies are JSON, of which unknown fields are ignored.
+// mailVersion is what mail is written in: the version that brought it. Its form has
+// not changed since, and the bodies are JSON of which unknown fields are ignored,
+// so that orchestrators of all later versions read it.
+const mailVersion = 2
 
 // EncodeErrand lays out a call. It comes back if nobody has the key.
 func EncodeErrand(exchange, key, from, id string, body []byte) broker.Message {
@@ -56,13 +58,13 @@ func EncodeLetters(exchange string, shard uint32, from string, body []byte) brok
 func mail(exchange, key string, k Kind, from, id string, body []byte) broker.Message {
 	return broker.Message{
 		Exchange: exchange, Key: key, Type: string(k), ContentType: ContentTypeJSON, AppID: cut(from, MaxNameBytes),
-		CorrelationID: cut(id, MaxNameBytes), Headers: versionHeader(MinVersion), Body: body,
+		CorrelationID: cut(id, MaxNameBytes), Headers: versionHeader(mailVersion), Body: body,
 	}
 }
 
 // DecodeMail returns a message between orchestrators. Its body, which is not
 // looked at, aliases m.Body. Errors wrap [ErrMalformed], and [ErrVersion] where
-// the sender is more than one protocol version away.
+// the sender writes a version that this code does not know.
 func DecodeMail(m *broker.Message) (Mail, error) {
 	k := Kind(m.Type)
 	switch k {
@@ -70,7 +72,10 @@ func DecodeMail(m *broker.Message) (Mail, error) {
 	default:
 		k = KindErrand
 	}
-	if err := checkKind(m, k); err != nil {
+	if err := isKind(m, k); err != nil {
+		return Mail{}, err
+	}
+	if err := checkVersion(m, mailVersion); err != nil {
 		return Mail{}, err
 	}
 	return Mail{Kind: k, ID: m.CorrelationID, From: m.AppID, Body: m.Body}, nil

@@ -17,15 +17,16 @@ const (
 
 // metrics are one collector, so that they can be registered and removed whole.
 type metrics struct {
-	tasks    *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	panics   *prometheus.CounterVec
-	refused  *prometheus.CounterVec
-	sent     prometheus.Counter
-	resent   prometheus.Counter
-	returned prometheus.Counter
-	bad      prometheus.Counter
-	gauges   []prometheus.Collector
+	tasks        *prometheus.CounterVec
+	seconds      *prometheus.HistogramVec
+	panics       *prometheus.CounterVec
+	refused      *prometheus.CounterVec
+	sent         prometheus.Counter
+	resent       prometheus.Counter
+	returned     prometheus.Counter
+	bad          prometheus.Counter
+	incompatible prometheus.Counter
+	gauges       []prometheus.Collector
 }
 
 type handlerMetrics struct {
@@ -43,10 +44,11 @@ func newMetrics() *metrics {
 		panics: counter("panics_total", "Handlers that panicked.", "type"),
 		refused: counter("refused_total",
 			"Tasks that were not taken: stale_epoch, draining, duplicate, overloaded.", "reason"),
-		sent:     counter("results_sent_total", "Results handed to the broker, repetitions included.").WithLabelValues(),
-		resent:   counter("results_resent_total", "Results handed to the broker again.").WithLabelValues(),
-		returned: counter("results_returned_total", "Results that came back unroutable.").WithLabelValues(),
-		bad:      counter("bad_messages_total", "Messages and batch entries that could not be read.").WithLabelValues(),
+		sent:         counter("results_sent_total", "Results handed to the broker, repetitions included.").WithLabelValues(),
+		resent:       counter("results_resent_total", "Results handed to the broker again.").WithLabelValues(),
+		returned:     counter("results_returned_total", "Results that came back unroutable.").WithLabelValues(),
+		incompatible: counter("incompatible_total", "Orchestrators heard that speak no protocol version of this worker.").WithLabelValues(),
+		bad:          counter("bad_messages_total", "Messages and batch entries that could not be read.").WithLabelValues(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ringmaster_worker_task_seconds", Help: "How long handlers ran.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
@@ -89,7 +91,7 @@ func (m *metrics) watch(w *Worker) {
 }
 
 func (m *metrics) each(f func(prometheus.Collector)) {
-	for _, c := range []prometheus.Collector{m.tasks, m.seconds, m.panics, m.refused, m.sent, m.resent, m.returned, m.bad} {
+	for _, c := range []prometheus.Collector{m.tasks, m.seconds, m.panics, m.refused, m.sent, m.resent, m.returned, m.bad, m.incompatible} {
 		f(c)
 	}
 	for _, c := range m.gauges {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -154,10 +155,17 @@ func (w *Worker) control(c *protocol.Control) {
 	if c.Drain {
 		kick(w.drain)
 	}
+	if c.Refused != "" {
+		w.log.Error("an orchestrator sends this worker no tasks", slog.String("orchestrator", c.Orchestrator), slog.String("reason", c.Refused))
+	}
 }
 
 func (w *Worker) onAnnouncement(d broker.Delivery) {
 	a, err := protocol.DecodeAnnouncement(&d.Message)
+	if fault, ok := errors.AsType[*protocol.VersionError](err); ok {
+		w.estranged(&a, fault)
+		return
+	}
 	if err != nil {
 		w.metrics.bad.Inc()
 		w.log.Warn("unreadable announcement", slog.Any("error", err))
@@ -165,7 +173,9 @@ func (w *Worker) onAnnouncement(d broker.Delivery) {
 	}
 	w.mu.Lock()
 	before := w.board.held
-	w.board.announce(&a, time.Now())
+	now := time.Now()
+	w.strangers.familiar = now
+	w.board.announce(&a, now)
 	w.roomMade(before)
 	divided := w.board.sharers(time.Now()) != w.sharers
 	w.mu.Unlock()

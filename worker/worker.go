@@ -50,6 +50,7 @@ type Worker struct {
 	quiet     chan struct{} // the last held result became durable
 	drain     chan struct{} // an orchestrator asked for it
 
+	strangers strangers
 	questions questions
 	connected chan struct{} // closed once conn may be used
 	left      chan struct{} // closed when Run has ended
@@ -67,6 +68,7 @@ func New(cfg Config) (*Worker, error) {
 		post: make(chan struct{}, 1), news: make(chan struct{}, 1), quiet: make(chan struct{}, 1), drain: make(chan struct{}, 1),
 		connected: make(chan struct{}), left: make(chan struct{}),
 	}
+	w.strangers.known = map[string]*stranger{}
 	w.log = cfg.Logger.With(slog.String("worker", w.id))
 	w.board = newBoard(w.id, &cfg)
 	w.work.L = &w.mu

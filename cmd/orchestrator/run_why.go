@@ -258,13 +258,17 @@ func workerFacts(id string, workers []rest.Worker) []string {
 // serviceFacts says who could take a task, and what would help.
 func serviceFacts(service, task string, workers []rest.Worker) (facts []string, advice string) {
 	var there, serving, full, away int
-	var others []string // versions of the task type
+	var others []string   // versions of the task type
+	var problems []string // of workers that get no tasks
 	name, _ := definitions.SplitTaskType(task)
 	for _, w := range workers {
 		if w.Service != service {
 			continue
 		}
 		there++
+		if w.Problem != "" {
+			problems = append(problems, w.Problem)
+		}
 		for _, t := range w.TaskTypes {
 			if n, _ := definitions.SplitTaskType(t); n == name && t != task && !slices.Contains(others, t) {
 				others = append(others, t)
@@ -285,6 +289,8 @@ func serviceFacts(service, task string, workers []rest.Worker) (facts []string, 
 	case there == 0:
 		return []string{"no worker of service " + service + " is connected"},
 			"start a worker of service " + service + ", with this broker and namespace" + list
+	case serving == 0 && len(problems) > 0:
+		return problems, "upgrade whichever is older, the worker or the orchestrator: one version apart they work together" + list
 	case serving == 0 && away > 0:
 		return []string{fmt.Sprintf("%s of service %s, and those that serve %s drain or are not heard of", render.Count(there, "worker is", "workers are"), service, task)},
 			"start another worker that serves " + task + list

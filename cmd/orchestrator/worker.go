@@ -34,7 +34,8 @@ func (c *cli) workerList() *cobra.Command {
 		Short:   "List the workers that the orchestrator knows",
 		Long: `Lists workers with their load. States: ready; draining (finishes and leaves);
 unreachable (its queue is gone, its tasks move to others); silent (no heartbeat:
-counted as lost after three intervals).`,
+counted as lost after three intervals); incompatible (it speaks no protocol version
+of this orchestrator, and gets no tasks: the reason follows the list).`,
 		Example: "  orchestrator worker list\n  orchestrator worker list -o json | jq '.workers[] | select(.state != \"ready\")'",
 		Args:    args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,14 +51,19 @@ counted as lost after three intervals).`,
 				if len(list) == 0 {
 					return c.nothing("No worker is known. One appears here about a second after it has started with the same broker and namespace.")
 				}
-				t := c.newTable("name", "service", "state", "outstanding", "running", "queued", "capacity", "weight", "release", "seen", "id")
+				t := c.newTable("name", "service", "state", "outstanding", "running", "queued", "capacity", "weight", "release", "protocol", "seen", "id")
 				for _, w := range list {
 					t.AppendRow(table.Row{
 						render.Clean(w.Name), render.Clean(w.Service), c.style.State(w.State, w.State), w.Outstanding,
-						w.Running, w.Queued, w.Capacity, w.Weight, render.Clean(w.Release), c.ago(w.LastSeen), render.Clean(w.ID),
+						w.Running, w.Queued, w.Capacity, w.Weight, render.Clean(w.Release), render.Clean(w.Protocol), c.ago(w.LastSeen), render.Clean(w.ID),
 					})
 				}
 				t.Render()
+				for _, w := range list {
+					if w.Problem != "" {
+						fmt.Fprintln(c.out, c.style.Bad(render.Clean(w.Problem)))
+					}
+				}
 				return nil
 			})
 		},

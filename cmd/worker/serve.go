@@ -26,13 +26,6 @@ import (
 func serve(ctx context.Context, cfg *config.Config, f flags, logger *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if f.metricsListen != "" {
-		stop, err := serveMetrics(f.metricsListen, registry, logger)
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
 	b, err := rabbit.New(rabbit.Config{URLs: config.Nodes(cfg.AMQPURL)})
 	if err != nil {
 		return err
@@ -59,6 +52,13 @@ func serve(ctx context.Context, cfg *config.Config, f flags, logger *slog.Logger
 	})
 	if err != nil {
 		return err
+	}
+	if f.metricsListen != "" {
+		stop, err := serveMetrics(f.metricsListen, registry, w.Err, logger)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	for _, t := range cfg.Tasks {
 		w.HandleFunc(t.Type, calls.Handler(t))
@@ -104,15 +104,22 @@ func reweigh(w *worker.Worker, f flags, logger *slog.Logger) (stop func()) {
 	}
 }
 
-// serveMetrics serves /metrics and /healthz until stop is called.
-func serveMetrics(address string, registry *prometheus.Registry, logger *slog.Logger) (stop func(), err error) {
+// serveMetrics serves /metrics and /healthz until stop is called. The latter
+// answers 503 with the reason while no tasks can come.
+func serveMetrics(address string, registry *prometheus.Registry, fault func() error, logger *slog.Logger) (stop func(), err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serve metrics: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := fault(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -44,7 +44,7 @@ func (s Style) State(state, text string) string {
 	switch state {
 	case "succeeded", "committed", "ready", "ok", "active":
 		return s.paint(green, text)
-	case "failed", "stalled", "unreachable", "fail":
+	case "failed", "stalled", "unreachable", "incompatible", "fail":
 		return s.paint(red, text)
 	case "compensating", "compensated", "aborted", "unknown", "retrying", "waived", "silent", "draining", "warn":
 		return s.paint(yellow, text)

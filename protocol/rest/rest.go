@@ -257,7 +257,9 @@ type Worker struct {
 	Name        string    `json:"name"`
 	Service     string    `json:"service"`
 	TaskTypes   []string  `json:"task_types"`
-	State       string    `json:"state" enum:"ready,draining,unreachable,silent"`
+	State       string    `json:"state" enum:"ready,draining,unreachable,silent,incompatible"`
+	Protocol    string    `json:"protocol" doc:"The protocol versions that it speaks, as in 1 or 1 to 2."`
+	Problem     string    `json:"problem,omitempty" doc:"Why it gets no tasks, if it is incompatible."`
 	Release     string    `json:"release,omitempty"`
 	Capacity    int       `json:"capacity"`
 	Credit      int       `json:"credit"`
