@@ -204,6 +204,9 @@ func (e *Engine) start(ctx context.Context) error {
 		e.dispatcher.sweep()
 	}
 	if e.cfg.Leases != nil {
+		if err := e.strangers.admitted(ctx); err != nil {
+			return err
+		}
 		e.share()
 	}
 	return nil

@@ -45,8 +45,14 @@ func newRoster(e *Engine) *roster { return &roster{eng: e, others: map[string]*c
 // onAnnouncement listens to what other orchestrators say of themselves.
 func (e *Engine) onAnnouncement(dl broker.Delivery) {
 	a, err := protocol.DecodeAnnouncement(&dl.Message)
-	if fault, ok := errors.AsType[*protocol.VersionError](err); ok {
+	fault, ok := errors.AsType[*protocol.VersionError](err)
+	if ok {
 		e.strangers.orchestrator(&a, fault)
+	}
+	if a.Hello && a.Orchestrator != e.id {
+		e.announceSoon() // it wants to know who is there
+	}
+	if fault != nil {
 		return
 	}
 	if err != nil {

@@ -47,6 +47,16 @@ func newTeam(t *testing.T, shards uint32) *team {
 // join starts another orchestrator.
 func (tm *team) join(tune func(*engine.Config)) *member {
 	tm.t.Helper()
+	m, err := tm.tryToJoin(tune)
+	if err != nil {
+		tm.t.Fatal(err)
+	}
+	return m
+}
+
+// tryToJoin is join where it may be refused.
+func (tm *team) tryToJoin(tune func(*engine.Config)) (*member, error) {
+	tm.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	st, err := postgres.Open(ctx, postgres.Config{URL: tm.url, Schema: tm.schema, Shards: tm.shards, Conns: 4, Logger: tm.logger()})
@@ -71,10 +81,7 @@ func (tm *team) join(tune func(*engine.Config)) *member {
 	m := &member{team: tm, Engine: e, store: st, locks: locks}
 	tm.members = append(tm.members, m)
 	tm.t.Cleanup(m.leave)
-	if err := e.Start(ctx); err != nil {
-		tm.t.Fatal(err)
-	}
-	return m
+	return m, e.Start(ctx)
 }
 
 // leave stops an orchestrator.

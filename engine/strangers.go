@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,7 @@ type strangers struct {
 
 	mu    sync.Mutex
 	known map[string]*stranger // by incarnation
+	heard chan error           // the first orchestrator among them
 }
 
 // stranger is one of them.
@@ -39,7 +41,9 @@ type stranger struct {
 	seen   time.Duration // by the engine's clock
 }
 
-func newStrangers(e *Engine) *strangers { return &strangers{eng: e, known: map[string]*stranger{}} }
+func newStrangers(e *Engine) *strangers {
+	return &strangers{eng: e, known: map[string]*stranger{}, heard: make(chan error, 1)}
+}
 
 // worker takes in the heartbeat of a worker that speaks other versions.
 func (x *strangers) worker(hb *protocol.Heartbeat, fault *protocol.VersionError) {
@@ -70,6 +74,26 @@ func (x *strangers) orchestrator(a *protocol.Announcement, fault *protocol.Versi
 		return
 	}
 	x.meet(fault, "orchestrator")
+	select {
+	case x.heard <- fault:
+	default:
+	}
+}
+
+// admitted waits for what the orchestrators that are there say, as they do when one
+// says hello. Its error names one that speaks other versions: then this one does
+// not take part.
+func (x *strangers) admitted(ctx context.Context) error {
+	wait := time.NewTimer(x.eng.cfg.HeartbeatInterval)
+	defer wait.Stop()
+	select {
+	case err := <-x.heard:
+		return fmt.Errorf("join the orchestrators of namespace %s, which are upgraded one version at a time: %w", x.eng.cfg.Namespace, err)
+	case <-wait.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // meet notes that a stranger was heard of; nil if there are too many.

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -112,6 +113,36 @@ func TestOrchestratorOfAnIncompatibleVersionIsAFaultWhileItIsThere(t *testing.T)
 	})
 	other.stop()
 	w.eventually("it has left", func() bool { return e.Health(context.Background()).Status == "ok" })
+}
+
+// Orchestrators one version apart share shards and runs. One that is further from
+// any of them does not join, and says why.
+func TestOrchestratorsJoinThoseOneVersionApart(t *testing.T) {
+	tm := newTeam(t, 6)
+	speaking := func(v protocol.Versions) func(*engine.Config) {
+		return func(c *engine.Config) { c.Broker = tm.speaking(v) }
+	}
+	a, b := tm.join(nil), tm.join(speaking(after))
+	tm.spread(3, 3)
+	tm.engine, tm.world.store = a.Engine, a.store
+	tm.register(order())
+	l := newLedger()
+	tm.worker("w", shop(l))
+	for i, m := range []*member{a, b} { // each starts a run of the other's
+		id := []*member{b, a}[i].idOf(i)
+		if _, err := m.StartRun(context.Background(), rest.Start{Workflow: "order", ID: id, Input: orderInput}); err != nil {
+			t.Fatal(err)
+		}
+		tm.wait(id, "succeeded")
+	}
+	c, err := tm.tryToJoin(speaking(beyond))
+	if want := fmt.Sprintf("join the orchestrators of namespace ringmaster, which are upgraded one version at a time: unsupported protocol version: orchestrator %q speaks", a.ID()); !errors.Is(err, protocol.ErrVersion) || !strings.Contains(err.Error(), want) {
+		t.Errorf("it joins: %v, want %s", err, want)
+	}
+	if len(c.Shards()) > 0 {
+		t.Errorf("it owns shards %v", c.Shards())
+	}
+	tm.engine, tm.world.store = nil, nil
 }
 
 // rolling is a service whose workers and whose orchestrator are replaced while

@@ -74,8 +74,11 @@ func (c *conn) Subscribe(ctx context.Context, s broker.Subscription) (broker.Con
 
 // heard is what this peer makes of what another says that it speaks: it knows
 // nothing of versions after its own, and has nothing to do with a peer that has
-// none of its own.
+// none of its own. It understands itself.
 func (t *translator) heard(other protocol.Versions) protocol.Versions {
+	if _, err := protocol.Spoken().Common(other); err != nil && other == t.speaks {
+		return protocol.Spoken()
+	}
 	if _, err := t.speaks.Common(other); err != nil {
 		return protocol.Versions{Min: protocol.Version + 1, Max: protocol.Version + 1}
 	}
