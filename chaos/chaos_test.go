@@ -73,11 +73,11 @@ nonsense
 	defer server.Close()
 	eyes := &surveyor{addresses: map[string]string{"orchestrator-1": strings.TrimPrefix(server.URL, "http://")}, last: survey{}}
 	n, words := busyOrchestrator("orchestrator-1")(eyes.look(t.Context()))
-	if n != 7 || words != "7 tasks out, 0 waiting, 12 runs" {
+	if n != 12 || words != "7 tasks out, 0 waiting, 12 runs" {
 		t.Errorf("%d: %s", n, words)
 	}
 	server.Close()
-	if n, _ := busyOrchestrator("orchestrator-1")(eyes.look(t.Context())); n != 7 {
+	if n, _ := busyOrchestrator("orchestrator-1")(eyes.look(t.Context())); n != 12 {
 		t.Errorf("%d of one that does not answer any more", n)
 	}
 	if n, words := busyServer(nil)(eyes.look(t.Context())); n != 0 || !strings.Contains(words, "nobody") {

@@ -55,7 +55,7 @@ func (s *servers) saveLogs(into string) error {
 	for _, dir := range s.dirs {
 		errs = append(errs, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(path) != ".log" {
-				return nil // it may be gone already, or be of no interest
+				return nil //nolint:nilerr // it may be gone already, or be of no interest
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {

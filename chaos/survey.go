@@ -59,7 +59,8 @@ func (s survey) allTasks() (n int) {
 func busyOrchestrator(name string) func(survey) (int, string) {
 	return func(s survey) (int, string) {
 		sent, waiting := s.tasks(name)
-		return sent + waiting, fmt.Sprintf("%d tasks out, %d waiting, %.0f runs", sent, waiting, s[name]["ringmaster_runs_unfinished"])
+		runs := int(s[name]["ringmaster_runs_unfinished"])
+		return max(sent+waiting, runs), fmt.Sprintf("%d tasks out, %d waiting, %d runs", sent, waiting, runs)
 	}
 }
 
