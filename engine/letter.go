@@ -38,7 +38,7 @@ type lockLetter struct {
 type turnLetter struct {
 	Verb      turnVerb        `json:"verb"`
 	Name      string          `json:"name,omitempty"`
-	ID        protocol.TaskID `json:"id"`
+	ID        protocol.TaskID `json:"id,omitzero"` // a count, and claims, are about no one task
 	Scheduled int64           `json:"scheduled,omitempty"`
 	Token     uint64          `json:"token,omitempty"`
 	Ahead     int             `json:"ahead,omitempty"`
