@@ -86,6 +86,7 @@ func New(cfg Config) *Handler {
 	}
 	h.huma = humago.New(h.mux, h.humaConfig())
 	h.routeRuns()
+	h.routeExport()
 	h.routeOrders()
 	h.routeWorkflows()
 	h.routeWorkers()

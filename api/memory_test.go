@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/api"
+	"github.com/ringmaster-dev/ringmaster/archive"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -84,6 +86,9 @@ func (m *memory) StartRuns(ctx context.Context, s []rest.Start) []rest.StartOutc
 
 func (m *memory) find(id string) (*rest.RunDetail, error) {
 	r, ok := m.runs[id]
+	if id == "removed" {
+		return nil, &engine.Error{Kind: engine.KindGone, Code: engine.CodeRemoved, Field: "id", Message: "it was removed", Removed: &rest.Removed{Status: "succeeded"}}
+	}
 	if !ok {
 		return nil, &engine.Error{Kind: engine.KindNotFound, Code: "unknown_run", Field: "id", Message: fmt.Sprintf("there is no run %q", id)}
 	}
@@ -136,6 +141,14 @@ func (m *memory) Runs(_ context.Context, f store.Filter) (rest.RunPage, error) {
 		}
 	}
 	return page, nil
+}
+
+func (m *memory) Export(_ context.Context, f archive.Filter, cursor string, w io.Writer) (string, error) {
+	if cursor == "bad" {
+		return "", &engine.Error{Kind: engine.KindInvalid, Code: "bad_cursor", Field: "cursor", Message: "not a cursor"}
+	}
+	_, err := fmt.Fprintf(w, "{\"all\":%t,\"workflow\":%q,\"statuses\":%d}\n", f.All, f.Workflow, len(f.Statuses))
+	return "next of " + cursor, err
 }
 
 func (m *memory) Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error) {

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/archive"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -21,6 +23,9 @@ type Service interface {
 	Runs(ctx context.Context, f store.Filter) (rest.RunPage, error)
 	// Items returns a page of the items of a step that fans out.
 	Items(ctx context.Context, id, step string, f engine.ItemFilter) (rest.ItemPage, error)
+	// Export writes a page of an export, in lines of JSON, and returns the cursor of
+	// the next; "" after the last.
+	Export(ctx context.Context, f archive.Filter, cursor string, w io.Writer) (next string, err error)
 	// Wait returns the run as it is when it ended, stalled, or the timeout passed.
 	Wait(ctx context.Context, id string, timeout time.Duration) (rest.Run, error)
 	// Decision tells what was decided of a run, once that is durable. Of a run

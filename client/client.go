@@ -96,6 +96,7 @@ type call struct {
 	query  url.Values
 	body   any // marshalled as JSON; nil is none
 	answer any // filled from the answer's JSON; nil reads none
+	page   *page
 	// once says that the request must not be repeated where it may have been
 	// served already.
 	once    bool
@@ -169,7 +170,11 @@ func (c *Client) attempt(ctx context.Context, k call, body []byte) attempt {
 		}
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	limit := int64(maxAnswer)
+	if k.page != nil {
+		limit = maxPage
+	}
+	answer, err := io.ReadAll(io.LimitReader(res.Body, limit))
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -182,6 +187,10 @@ func (c *Client) attempt(ctx context.Context, k call, body []byte) attempt {
 			repeat: worthRepeating(res.StatusCode, k.once),
 			after:  retryAfter(res),
 		}
+	}
+	if k.page != nil {
+		k.page.text, k.page.next = answer, res.Header.Get("Ringmaster-Next")
+		return attempt{}
 	}
 	if k.answer == nil {
 		return attempt{}

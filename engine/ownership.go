@@ -52,7 +52,9 @@ func newOwnership(e *Engine) *ownership {
 	return &ownership{eng: e, held: map[uint32]*tenure{}, busy: map[uint32]bool{}}
 }
 
-func shardLease(shard uint32) string { return "shard/" + strconv.FormatUint(uint64(shard), 10) }
+// ShardLease is the name of the lease of a shard: whoever holds it should own the
+// shard.
+func ShardLease(shard uint32) string { return "shard/" + strconv.FormatUint(uint64(shard), 10) }
 
 // run keeps the engine's share of the shards until ctx ends, and then gives all
 // of them back.
@@ -212,7 +214,7 @@ func (o *ownership) take(ctx context.Context, session lock.Session, shard uint32
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lease, err := session.TryLock(ctx, shardLease(shard))
+	lease, err := session.TryLock(ctx, ShardLease(shard))
 	if err != nil {
 		if !errors.Is(err, lock.ErrHeld) && ctx.Err() == nil {
 			o.eng.log.Warn("the lease of a shard cannot be had", "shard", shard, "error", err)

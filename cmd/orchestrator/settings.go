@@ -42,6 +42,7 @@ type settings struct {
 	MaxLockWaiters    int           `koanf:"max_lock_waiters"`
 	Retain            time.Duration `koanf:"retain"`
 	RetainIDs         time.Duration `koanf:"retain_ids"`
+	Archive           string        `koanf:"archive"`
 	LogLevel          string        `koanf:"log_level"`
 	LogFormat         string        `koanf:"log_format"`
 	ShutdownTimeout   time.Duration `koanf:"shutdown_timeout"`
@@ -79,6 +80,7 @@ func daemonFlags(fl *pflag.FlagSet, logLevel string) {
 	fl.Int("max-lock-waiters", 1_000, "runs that wait for one named lock; at this limit those that ask for it are turned back")
 	fl.Duration("retain", 0, "remove runs that ended as long ago as this; 0 keeps them for ever")
 	fl.Duration("retain-ids", engine.DefaultRetainIDs, "how long the ids of removed runs stay known, with how they ended, at least 24h; 0 is for ever")
+	fl.String("archive", "", "folder that gets each run, as JSON Lines, before it is removed; made if absent")
 	fl.String("log-level", logLevel, "debug, info, warn or error")
 	fl.String("log-format", "text", "text or json")
 	fl.Duration("shutdown-timeout", 15*time.Second, "how long a stop may take before it is cut short")
@@ -109,6 +111,9 @@ func (s settings) validate() error {
 	}
 	if s.Retain < 0 {
 		return usage("%s %s: expected a duration such as 720h, or 0", s.origin("retain"), s.Retain)
+	}
+	if s.Archive != "" && s.Retain == 0 {
+		return usage("%s %q: nothing is removed, so nothing comes into it; say with --retain what is", s.origin("archive"), s.Archive)
 	}
 	if s.RetainIDs != 0 && s.RetainIDs < minRetainIDs {
 		return usage("%s %s: expected at least %s, since workers may start a task for as long, or 0 for ever", s.origin("retain_ids"), s.RetainIDs, minRetainIDs)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/ringmaster-dev/ringmaster/api"
+	"github.com/ringmaster-dev/ringmaster/archive"
 	"github.com/ringmaster-dev/ringmaster/broker"
 	"github.com/ringmaster-dev/ringmaster/broker/memory"
 	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
@@ -35,6 +36,18 @@ func openBroker(s settings) (b broker.Broker, inProcess bool, err error) {
 	return b, false, err
 }
 
+// openArchive returns what keeps the runs that are removed; nil: nothing does.
+func openArchive(s settings, st store.Store) (func(context.Context, []store.Unfinished) error, error) {
+	if s.Archive == "" {
+		return nil, nil
+	}
+	dir, err := archive.OpenDir(archive.DirConfig{Path: s.Archive, Store: st, Node: s.Node, Release: buildInfo().Version})
+	if err != nil {
+		return nil, err
+	}
+	return dir.Add, nil // each call leaves what it wrote durable
+}
+
 // newNode opens all parts. The engine is not started yet.
 func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 	n := &node{registry: prometheus.NewRegistry()}
@@ -57,6 +70,9 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 	}
 	if s.RetainIDs == 0 {
 		cfg.RetainIDs = -1 // for ever
+	}
+	if cfg.Archive, err = openArchive(s, n.store); err != nil {
+		return nil, errors.Join(err, n.store.Close())
 	}
 	if inProcess {
 		cfg.RecoveryGrace = -1 // no worker outlives this process

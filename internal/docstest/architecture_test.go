@@ -109,8 +109,9 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"lock/zookeeper", []string{"lock", "lock/internal/session"}},
 		{"lock/etcd", []string{"lock", "lock/internal/session"}},
 		{"engine/lockqueue", nil},
-		{"engine", []string{"broker", "definitions", "engine/lockqueue", "engine/machine", "lock", "protocol", "protocol/rest", "ring", "store"}},
-		{"api", []string{"engine", "protocol/rest", "store"}},
+		{"archive", []string{"definitions", "engine/lockqueue", "engine/machine", "store"}},
+		{"engine", []string{"archive", "broker", "definitions", "engine/lockqueue", "engine/machine", "lock", "protocol", "protocol/rest", "ring", "store"}},
+		{"api", []string{"archive", "engine", "protocol/rest", "store"}},
 	}
 	imports := packages(t)
 	for _, rule := range rules {
