@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -59,8 +60,8 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if p.schema == "" {
 		p.schema = DefaultSchema
 	}
-	if len(p.schema) > 40 || strings.ContainsAny(p.schema, "\x00'\"\\${}") {
-		return nil, fmt.Errorf("%w: schema %q has more than 40 bytes, or one of ' \" \\ $ { }", lock.ErrInvalid, p.schema)
+	if len(p.schema) > 56 || strings.ContainsAny(p.schema, "\x00'\"\\${}") {
+		return nil, fmt.Errorf("%w: schema %q has more than 56 bytes, or one of ' \" \\ $ { }", lock.ErrInvalid, p.schema)
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -73,6 +74,9 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening the database of leases: %w", err)
 		}
+		// Renewals need a connection soon, and between requests hardly any.
+		db.SetMaxOpenConns(8)
+		db.SetConnMaxIdleTime(time.Minute)
 		p.db, p.own = db, true
 	}
 	if err := p.create(ctx); err != nil {
@@ -123,7 +127,7 @@ func (p *Provider) create(ctx context.Context) (err error) {
 	}
 	text := schemaSQL
 	if !given {
-		text = "CREATE SCHEMA {s};\n" + text
+		text = "CREATE SCHEMA IF NOT EXISTS {s};\n" + text
 	}
 	if _, err := tx.ExecContext(ctx, p.sql(text)); err != nil {
 		return err
