@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/api"
 	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/lock"
 )
 
 func newServe(c *cli) *cobra.Command {
@@ -54,6 +55,8 @@ The API asks nobody who they are. It listens on this machine only unless
 	}
 	daemonFlags(cmd.Flags(), "info")
 	cmd.Flags().String("db", defaultServeDB, dbFlag)
+	cmd.Flags().String("leases", "", leasesFlag)
+	cmd.Flags().Duration("lease-time", lock.DefaultTTL, leaseTimeFlag)
 	cmd.Flags().String("amqp-url", "", "RabbitMQ, as amqp://user:password@host:5672/; nodes of a cluster with commas between")
 	cmd.Flags().String("pprof-listen", "", "serve Go profiles at this address of this machine, host:port; for developers")
 	_ = cmd.Flags().MarkHidden("pprof-listen") // it exists
@@ -103,9 +106,9 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, ready fun
 	cancel()
 	switch {
 	case err != nil && ctx.Err() != nil: // asked to stop before it had begun
-		return errors.Join(server.Close(), n.store.Close())
+		return errors.Join(server.Close(), n.close())
 	case err != nil:
-		return errors.Join(fmt.Errorf("start: %w", err), server.Close(), n.store.Close())
+		return errors.Join(fmt.Errorf("start: %w", err), server.Close(), n.close())
 	}
 	address := reachable(listener.Addr().String())
 	ready(n, address)
@@ -150,5 +153,5 @@ func stop(ctx context.Context, e *engine.Engine, server *http.Server, n *node, t
 		// process ends, and the next start recovers.
 		return errors.Join(append(errs, err)...)
 	}
-	return errors.Join(append(errs, n.store.Close())...)
+	return errors.Join(append(errs, n.close())...)
 }

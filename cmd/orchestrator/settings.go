@@ -25,7 +25,9 @@ type settings struct {
 	Listen            string        `koanf:"listen"`
 	AllowRemote       bool          `koanf:"allow_remote"`
 	DB                string        `koanf:"db"`
-	Broker            string        `koanf:"broker"` // dev only
+	Leases            string        `koanf:"leases"`     // serve only
+	LeaseTime         time.Duration `koanf:"lease_time"` // serve only
+	Broker            string        `koanf:"broker"`     // dev only
 	AMQPURL           string        `koanf:"amqp_url"`
 	Namespace         string        `koanf:"namespace"`
 	Node              string        `koanf:"node"`
@@ -130,6 +132,9 @@ func (s settings) validate() error {
 	if err := s.checkDB(); err != nil {
 		return err
 	}
+	if err := s.checkLeases(); err != nil {
+		return err
+	}
 	for _, u := range s.brokerURLs() {
 		if u == brokerAuto && s.Broker == brokerAuto {
 			continue
@@ -184,7 +189,7 @@ func masked(text string) string {
 
 // printConfig writes the settings as a file that --config takes.
 func (c *cli) printConfig(k *koanf.Koanf) error {
-	for key, mask := range map[string]func(string) string{"amqp_url": masked, "broker": masked, "db": maskedDB} {
+	for key, mask := range map[string]func(string) string{"amqp_url": masked, "broker": masked, "db": maskedDB, "leases": maskedDB} {
 		if v := k.String(key); v != "" {
 			if err := k.Set(key, mask(v)); err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/broker/memory"
 	"github.com/ringmaster-dev/ringmaster/broker/rabbit"
 	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/lock"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
@@ -21,6 +22,7 @@ import (
 type node struct {
 	engine   *engine.Engine
 	store    store.Store
+	leases   lock.Provider // nil: nobody shares the store
 	handler  *api.Handler
 	registry *prometheus.Registry
 }
@@ -59,8 +61,11 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 	if n.store, err = openStore(ctx, s, log, n.registry); err != nil {
 		return nil, err
 	}
+	if n.leases, err = openLeases(ctx, s, log); err != nil {
+		return nil, errors.Join(err, n.store.Close())
+	}
 	cfg := engine.Config{
-		Store: n.store, Broker: b, Namespace: s.Namespace, Node: s.Node,
+		Store: n.store, Broker: b, Leases: n.leases, LeaseTime: s.LeaseTime, Namespace: s.Namespace, Node: s.Node,
 		HeartbeatInterval: s.HeartbeatInterval, Logger: log, Registerer: n.registry, Retain: s.Retain, RetainIDs: s.RetainIDs,
 		Limits: engine.Limits{
 			MaxPayloadBytes: s.MaxPayloadBytes, MaxUnfinished: s.MaxUnfinished,
@@ -78,7 +83,7 @@ func newNode(ctx context.Context, s settings, log *slog.Logger) (*node, error) {
 		cfg.RecoveryGrace = -1 // no worker outlives this process
 	}
 	if n.engine, err = engine.New(cfg); err != nil {
-		return nil, errors.Join(usage("%w", err), n.store.Close())
+		return nil, errors.Join(usage("%w", err), n.close())
 	}
 	n.handler = api.New(api.Config{
 		Service: n.engine, Version: buildInfo().Version,

@@ -108,6 +108,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"lock/redis", []string{"lock", "lock/internal/session"}},
 		{"lock/zookeeper", []string{"lock", "lock/internal/session"}},
 		{"lock/etcd", []string{"lock", "lock/internal/session"}},
+		{"lock/open", []string{"lock", "lock/etcd", "lock/postgres", "lock/redis", "lock/zookeeper"}},
 		{"engine/lockqueue", nil},
 		{"archive", []string{"definitions", "engine/lockqueue", "engine/machine", "store"}},
 		{"engine", []string{"archive", "broker", "definitions", "engine/lockqueue", "engine/machine", "lock", "protocol", "protocol/rest", "ring", "store"}},

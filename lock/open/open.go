@@ -11,6 +11,8 @@ import (
 	"path"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/ringmaster-dev/ringmaster/lock"
 	"github.com/ringmaster-dev/ringmaster/lock/etcd"
 	"github.com/ringmaster-dev/ringmaster/lock/postgres"
@@ -83,7 +85,7 @@ type parts struct {
 }
 
 // ports are those of the hosts that name none, by scheme.
-var ports = map[string]string{"postgres": "5432", "postgresql": "5432", "redis": "6379", "rediss": "6379", "zookeeper": "2181", "etcd": "2379", "etcds": "2379"}
+var ports = map[string]string{"postgres": "", "postgresql": "", "redis": "6379", "rediss": "6379", "zookeeper": "2181", "etcd": "2379", "etcds": "2379"}
 
 // parse never quotes the address, in which there may be a password.
 func parse(address string) (parts, error) {
@@ -93,6 +95,12 @@ func parse(address string) (parts, error) {
 		return parts{}, fmt.Errorf("%w: the address of a lock provider begins with postgres://, redis://, zookeeper:// or etcd://", lock.ErrInvalid)
 	}
 	p := parts{scheme: scheme}
+	if scheme == "postgres" || scheme == "postgresql" {
+		if _, err := pgx.ParseConfig(address); err != nil { // which hides the password
+			return parts{}, fmt.Errorf("%w: %w", lock.ErrInvalid, err)
+		}
+		return p, nil
+	}
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		rest, p.rest = rest[:i], rest[i:]
 	}

@@ -53,6 +53,7 @@ func TestAddressesAreChecked(t *testing.T) {
 		"etcds://etcd.example.com":                                 "",
 		"postgres://user:secret@db/ringmaster?sslmode=verify-full": "",
 
+		"postgres://user:secret@db:port/x":     "invalid port",
 		"":                                     "begins with",
 		"10.0.0.1:6379":                        "begins with",
 		"consul://10.0.0.1":                    "begins with",
