@@ -35,14 +35,15 @@ func connect(t testing.TB, url string) *clientv3.Client {
 	return c
 }
 
-func TestConformance(t *testing.T) {
+// config starts a server.
+func config(t testing.TB) locktest.Config {
 	server, err := testenv.StartEtcd(t.Context(), testenv.EtcdConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	client := connect(t, server.URL)
-	locktest.Run(t, locktest.Config{
+	return locktest.Config{
 		URL:  server.URL,
 		Open: open,
 		Waiters: func(ctx context.Context, name string) (int, error) {
@@ -70,8 +71,12 @@ func TestConformance(t *testing.T) {
 		},
 		// Leases are looked at twice a second, and last whole seconds.
 		Slack: 3 * time.Second,
-	})
+	}
 }
+
+func TestConformance(t *testing.T) { locktest.Run(t, config(t)) }
+
+func BenchmarkProvider(b *testing.B) { locktest.Benchmark(b, config(b)) }
 
 // Programs that lock by etcd's own recipe take part.
 func TestItExcludesTheMutexOfEtcd(t *testing.T) {

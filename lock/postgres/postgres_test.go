@@ -21,14 +21,15 @@ func open(ctx context.Context, url string) (lock.Provider, error) {
 
 func TestMain(m *testing.M) { locktest.Main(m, open) }
 
-func TestConformance(t *testing.T) {
+// config starts a server.
+func config(t testing.TB) locktest.Config {
 	server, err := testenv.StartPostgres(t.Context(), testenv.PostgresConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	db := openDB(t, server.URL)
-	locktest.Run(t, locktest.Config{
+	return locktest.Config{
 		URL:  server.URL,
 		Open: open,
 		Waiters: func(ctx context.Context, name string) (n int, err error) {
@@ -48,8 +49,12 @@ func TestConformance(t *testing.T) {
 			return server.Start(ctx)
 		},
 		Slack: 2 * time.Second,
-	})
+	}
 }
+
+func TestConformance(t *testing.T) { locktest.Run(t, config(t)) }
+
+func BenchmarkProvider(b *testing.B) { locktest.Benchmark(b, config(b)) }
 
 func openDB(t testing.TB, url string) *sql.DB {
 	t.Helper()

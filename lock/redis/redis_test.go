@@ -30,7 +30,7 @@ func urls(url string) (list []string) {
 func TestMain(m *testing.M) { locktest.Main(m, open) }
 
 // nodes starts redis servers, and connects to them.
-func nodes(t *testing.T, n int) (url string, servers []*testenv.RedisServer, clients []*goredis.Client) {
+func nodes(t testing.TB, n int) (url string, servers []*testenv.RedisServer, clients []*goredis.Client) {
 	t.Helper()
 	var hosts []string
 	for range n {
@@ -50,39 +50,52 @@ func nodes(t *testing.T, n int) (url string, servers []*testenv.RedisServer, cli
 	return "redis://" + strings.Join(hosts, ","), servers, clients
 }
 
+// config starts so many nodes.
+func config(t testing.TB, n int) locktest.Config {
+	url, servers, clients := nodes(t, n)
+	c := locktest.Config{
+		URL:  url,
+		Open: open,
+		End: func(ctx context.Context, owner string) error {
+			var errs []error
+			for _, c := range clients {
+				errs = append(errs, end(ctx, c, owner))
+			}
+			return errors.Join(errs...)
+		},
+		Restart: func(ctx context.Context) error {
+			var errs []error
+			for _, s := range servers {
+				s.Kill()
+				errs = append(errs, s.Start(ctx))
+			}
+			return errors.Join(errs...)
+		},
+		Slack: 2 * time.Second,
+	}
+	if n == 1 {
+		c.Waiters = func(ctx context.Context, name string) (int, error) {
+			n, err := clients[0].ZCard(ctx, redis.DefaultPrefix+"wait:"+name).Result()
+			return int(n), err
+		}
+	}
+	return c
+}
+
+var sizes = map[string]int{"one node": 1, "three nodes": 3}
+
 func TestConformance(t *testing.T) {
-	for name, n := range map[string]int{"one node": 1, "three nodes": 3} {
+	for name, n := range sizes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, servers, clients := nodes(t, n)
-			c := locktest.Config{
-				URL:  url,
-				Open: open,
-				End: func(ctx context.Context, owner string) error {
-					var errs []error
-					for _, c := range clients {
-						errs = append(errs, end(ctx, c, owner))
-					}
-					return errors.Join(errs...)
-				},
-				Restart: func(ctx context.Context) error {
-					var errs []error
-					for _, s := range servers {
-						s.Kill()
-						errs = append(errs, s.Start(ctx))
-					}
-					return errors.Join(errs...)
-				},
-				Slack: 2 * time.Second,
-			}
-			if n == 1 {
-				c.Waiters = func(ctx context.Context, name string) (int, error) {
-					n, err := clients[0].ZCard(ctx, redis.DefaultPrefix+"wait:"+name).Result()
-					return int(n), err
-				}
-			}
-			locktest.Run(t, c)
+			locktest.Run(t, config(t, n))
 		})
+	}
+}
+
+func BenchmarkProvider(b *testing.B) {
+	for name, n := range sizes {
+		b.Run(name, func(b *testing.B) { locktest.Benchmark(b, config(b, n)) })
 	}
 }
 

@@ -44,14 +44,15 @@ func node(name string) string {
 	return zookeeper.DefaultPath + "/" + strings.ReplaceAll(name, "/", "%2f")
 }
 
-func TestConformance(t *testing.T) {
+// config starts a server.
+func config(t testing.TB) locktest.Config {
 	server, err := testenv.StartZooKeeper(t.Context(), testenv.ZooKeeperConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	conn := connect(t, server.URL)
-	locktest.Run(t, locktest.Config{
+	return locktest.Config{
 		URL:  server.URL,
 		Open: open,
 		Waiters: func(_ context.Context, name string) (int, error) {
@@ -72,8 +73,12 @@ func TestConformance(t *testing.T) {
 		},
 		// Sessions end with a tick of 200 ms.
 		Slack: 2 * time.Second,
-	})
+	}
 }
+
+func TestConformance(t *testing.T) { locktest.Run(t, config(t)) }
+
+func BenchmarkProvider(b *testing.B) { locktest.Benchmark(b, config(b)) }
 
 func TestConfigIsChecked(t *testing.T) {
 	for what, c := range map[string]zookeeper.Config{

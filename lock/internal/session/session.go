@@ -88,14 +88,12 @@ func (s *Session) keep() {
 			return
 		case <-timer.C:
 		}
-		sent := s.cfg.Now()
 		// An attempt that hangs leaves time for another.
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL/3)
-		err := s.backend.Renew(ctx)
+		err := s.Renew(ctx)
 		cancel()
 		switch {
 		case err == nil:
-			s.extend(sent)
 			s.audit()
 			wait, failed = s.cfg.TTL/3, false
 		case errors.Is(err, lock.ErrLost):
@@ -109,6 +107,16 @@ func (s *Session) keep() {
 		}
 		timer.Reset(wait)
 	}
+}
+
+// Renew renews the session now.
+func (s *Session) Renew(ctx context.Context) error {
+	sent := s.cfg.Now()
+	if err := s.backend.Renew(ctx); err != nil {
+		return err
+	}
+	s.extend(sent)
+	return nil
 }
 
 // extend moves the deadline after a renewal that was sent at that time.
