@@ -35,6 +35,7 @@ type world struct {
 	wrap   func(store.Store) store.Store // puts faults between engine and store
 	engine *engine.Engine
 	tune   func(*engine.Config)
+	log    *slog.Logger // of everything; nil: see logger
 
 	alongside func(context.Context, *engine.Engine) // what else is begun before a crash; see crashAt
 }
@@ -51,6 +52,9 @@ func newWorld(t *testing.T, tune func(*engine.Config)) *world {
 }
 
 func (w *world) logger() *slog.Logger {
+	if w.log != nil {
+		return w.log
+	}
 	if os.Getenv("RINGMASTER_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}

@@ -30,7 +30,7 @@ type conn struct {
 	live atomic.Pointer[session]
 
 	nodes addresses      // the supervisor's
-	late  sync.WaitGroup // sessions that came too late and are being closed
+	late  sync.WaitGroup // what ends with the sessions: see dismiss and attachAll
 
 	mu       sync.Mutex
 	closing  bool
@@ -280,26 +280,34 @@ func (c *conn) retire(s *session) {
 
 // attachAll subscribes everything side by side and waits until each
 // subscription has its new queue, or its Handler keeps it from taking note.
+// Shared queues, whose names do not change, hold nobody up for long: a quorum
+// queue whose leader was lost takes a while to find another.
 func (c *conn) attachAll(s *session, subs []*subscription) {
-	var wg sync.WaitGroup
+	var own sync.WaitGroup
+	var shared sync.WaitGroup
 	for _, sub := range subs {
-		wg.Go(func() {
-			st := sub.attach(s)
-			sub.offer(st)
-			if st.err != nil {
-				return // run tries again
-			}
-			t := time.NewTimer(announceTime)
-			defer t.Stop()
-			select {
-			case <-st.announced:
-			case <-sub.stopped:
-			case <-s.over:
-			case <-t.C:
-			}
+		wg := &own
+		if sub.Kind == broker.Shared {
+			wg = &shared
+		}
+		wg.Add(1)
+		c.late.Go(func() {
+			defer wg.Done()
+			sub.reattach(s)
 		})
 	}
-	wg.Wait()
+	own.Wait()
+	there := make(chan struct{})
+	c.late.Go(func() {
+		shared.Wait()
+		close(there)
+	})
+	t := time.NewTimer(announceTime)
+	defer t.Stop()
+	select {
+	case <-there:
+	case <-t.C:
+	}
 }
 
 // session returns the session to declare on, and waits for one.

@@ -1,11 +1,14 @@
 package rabbit
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +120,35 @@ func TestAConnGoesHomeWhenItsNodeIsBack(t *testing.T) {
 	}
 }
 
+// A channel whose confirmations do not come is given up with all that waits on
+// it; the next one works.
+func TestAChannelThatConfirmsNothingIsReplaced(t *testing.T) {
+	node := testenv.RabbitMQ(t)
+	p := startProxy(t, closedPort(t), node.URL)
+	c := openAt(t, Config{URLs: []string{p.url}, ConfirmTimeout: time.Second}, broker.Options{})
+	m := broker.Message{Key: "nowhere"}
+	if err := c.PublishConfirmed(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	p.mute.Store(true)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := c.PublishConfirmed(t.Context(), m); !errors.Is(err, broker.ErrUnconfirmed) {
+				t.Errorf("without an answer: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	p.mute.Store(false)
+	if err := c.PublishConfirmed(t.Context(), m); err != nil {
+		t.Errorf("on the next channel: %v", err)
+	}
+	if s := c.State(); s != broker.StateConnected {
+		t.Errorf("the state is %d", s)
+	}
+}
+
 func TestConnsSpreadOverTheNodes(t *testing.T) {
 	cfg := Config{URLs: []string{"a", "b", "c"}}.withDefaults()
 	homes := map[string]int{}
@@ -135,6 +167,29 @@ type proxy struct {
 	url, addr string
 	l         net.Listener
 	conns     chan net.Conn
+	mute      atomic.Bool // confirmations are lost
+}
+
+// answers passes on what the server sends.
+func (p *proxy) answers(to io.Writer, from io.Reader) {
+	for {
+		frame := make([]byte, 7) // type, channel, size
+		if _, err := io.ReadFull(from, frame); err != nil {
+			return
+		}
+		size := int(binary.BigEndian.Uint32(frame[3:])) + 1
+		frame = append(frame, make([]byte, size)...)
+		if _, err := io.ReadFull(from, frame[7:]); err != nil {
+			return
+		}
+		const basicAck = 60<<16 | 80
+		if p.mute.Load() && frame[0] == 1 && binary.BigEndian.Uint32(frame[7:]) == basicAck {
+			continue
+		}
+		if _, err := to.Write(frame); err != nil {
+			return
+		}
+	}
 }
 
 func startProxy(t *testing.T, url, target string) *proxy {
@@ -166,7 +221,7 @@ func startProxy(t *testing.T, url, target string) *proxy {
 			p.conns <- in
 			p.conns <- out
 			go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
-			go func() { _, _ = io.Copy(in, out); _ = in.Close() }()
+			go func() { p.answers(in, out); _ = in.Close() }()
 		}
 	}()
 	return p

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -26,9 +27,10 @@ type outlet struct {
 
 // spout is one channel of an outlet.
 type spout struct {
-	ch   *amqp.Channel
-	gone chan struct{} // closed when the channel and its returns are done with
-	err  error         // why the server closed it; set before gone is closed
+	ch     *amqp.Channel
+	opened time.Time
+	gone   chan struct{} // closed when the channel and its returns are done with
+	err    error         // why the server closed it; set before gone is closed
 
 	// Of a confirmed outlet: see settleReturns.
 	barrier chan chan struct{}
@@ -58,7 +60,7 @@ func (o *outlet) open() (*spout, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &spout{ch: ch, gone: make(chan struct{}), barrier: make(chan chan struct{}), waiting: map[int64]*bool{}}
+	p := &spout{ch: ch, opened: time.Now(), gone: make(chan struct{}), barrier: make(chan chan struct{}), waiting: map[int64]*bool{}}
 	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
 	if o.confirm {
 		if err := ch.Confirm(false); err != nil {
@@ -70,6 +72,23 @@ func (o *outlet) open() (*spout, error) {
 	}
 	o.spout.Store(p)
 	return p, nil
+}
+
+// refusing is how old a channel is at least when a refusal is put down to it.
+const refusing = 250 * time.Millisecond
+
+// giveUp has publishes use another channel. A channel of RabbitMQ keeps in mind
+// who leads a quorum queue. When that node dies it may go wrong, and then the
+// channel refuses everything that is published there, or holds it and confirms
+// nothing, until it ends. It ends here after a while: at once, where nothing on
+// it will be answered, and whoever waits learns that it is unconfirmed. A broker
+// that does not read would not hear of it.
+func (o *outlet) giveUp(p *spout, after time.Duration, why string) {
+	if o.session.blocked.Load() || !o.spout.CompareAndSwap(p, nil) {
+		return
+	}
+	o.conn.opts.Logger.Warn("a channel for publishing is replaced", "conn", o.conn.opts.Name, "reason", why)
+	time.AfterFunc(after, func() { _ = p.ch.Close() })
 }
 
 // close waits until the broker has processed what was published.
@@ -233,7 +252,7 @@ func (c *conn) PublishConfirmed(ctx context.Context, m broker.Message) error {
 		if err != nil {
 			return c.failed(err)
 		}
-		err = c.confirmOn(ctx, sp, &m)
+		err = c.confirmOn(ctx, s, sp, &m)
 		if errors.Is(err, amqp.ErrClosed) {
 			if !s.publish.IsClosed() {
 				continue // the channel took nothing: use the next one
@@ -246,7 +265,7 @@ func (c *conn) PublishConfirmed(ctx context.Context, m broker.Message) error {
 
 // confirmOn publishes on one channel and waits. amqp.ErrClosed says that
 // nothing was sent.
-func (c *conn) confirmOn(ctx context.Context, sp *spout, m *broker.Message) error {
+func (c *conn) confirmOn(ctx context.Context, s *session, sp *spout, m *broker.Message) error {
 	p := publishing(m)
 	var back *bool
 	if m.Mandatory {
@@ -272,10 +291,15 @@ func (c *conn) confirmOn(ctx context.Context, sp *spout, m *broker.Message) erro
 	c.metrics.published.Inc()
 	c.metrics.unconfirmed.Inc()
 	defer c.metrics.unconfirmed.Dec()
+	late := time.NewTimer(c.cfg.ConfirmTimeout)
+	defer late.Stop()
 	select {
 	case <-dc.Done():
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", broker.ErrUnconfirmed, ctx.Err())
+	case <-late.C:
+		s.confirmed.giveUp(sp, 0, "it does not confirm")
+		return fmt.Errorf("%w: no answer for %v", broker.ErrUnconfirmed, c.cfg.ConfirmTimeout)
 	}
 	switch {
 	case back != nil && sp.cameBack(back):
@@ -291,6 +315,9 @@ func (c *conn) confirmOn(ctx context.Context, sp *spout, m *broker.Message) erro
 		}
 		return broker.ErrUnconfirmed
 	default:
+		if time.Since(sp.opened) > refusing {
+			s.confirmed.giveUp(sp, c.cfg.ConfirmTimeout, "it refuses")
+		}
 		return broker.ErrRejected
 	}
 }

@@ -34,6 +34,10 @@ type Config struct {
 	// one node; it doubles, with jitter, from the one to the other. 0 is 50 ms
 	// and 5 s.
 	MinBackoff, MaxBackoff time.Duration
+	// ConfirmTimeout bounds the wait for the answer to a confirmed publish.
+	// After it the publish is broker.ErrUnconfirmed, and so is whatever else
+	// waits on its channel, which is replaced. 0 is 5 s.
+	ConfirmTimeout time.Duration
 	// ReturnAfter is how long, give or take half of it, a Conn stays with
 	// another node before it goes back to its home, which it dials before it
 	// lets go. Without that, a node that was away would have no connections
@@ -54,6 +58,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxBackoff == 0 {
 		c.MaxBackoff = 5 * time.Second
 	}
+	if c.ConfirmTimeout == 0 {
+		c.ConfirmTimeout = 5 * time.Second
+	}
 	if c.ReturnAfter == 0 {
 		c.ReturnAfter = 5 * time.Minute
 	}
@@ -73,8 +80,8 @@ func (c Config) validate() error {
 	if c.Heartbeat < time.Second {
 		return fmt.Errorf("rabbit: Heartbeat is %v; at least 1s is needed", c.Heartbeat)
 	}
-	if c.DialTimeout < 0 || c.MinBackoff < 0 || c.MaxBackoff < c.MinBackoff {
-		return errors.New("rabbit: DialTimeout, MinBackoff and MaxBackoff must not be negative, and MinBackoff not above MaxBackoff")
+	if c.DialTimeout < 0 || c.ConfirmTimeout < 0 || c.MinBackoff < 0 || c.MaxBackoff < c.MinBackoff {
+		return errors.New("rabbit: DialTimeout, ConfirmTimeout, MinBackoff and MaxBackoff must not be negative, and MinBackoff not above MaxBackoff")
 	}
 	return nil
 }

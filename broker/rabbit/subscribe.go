@@ -153,6 +153,24 @@ func (sub *subscription) attach(s *session) *stream {
 	return st
 }
 
+// reattach gives run a stream of the next session and waits until run has
+// announced it, for announceTime.
+func (sub *subscription) reattach(s *session) {
+	st := sub.attach(s)
+	sub.offer(st)
+	if st.err != nil {
+		return // run tries again
+	}
+	t := time.NewTimer(announceTime)
+	defer t.Stop()
+	select {
+	case <-st.announced:
+	case <-sub.stopped:
+	case <-s.over:
+	case <-t.C:
+	}
+}
+
 // declare makes the queue and what leads to it. sub.binding is held.
 func (sub *subscription) declare(st *stream) (err error) {
 	s := st.session

@@ -234,6 +234,15 @@ func (c *Cluster) Close() error {
 	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
 }
 
+// Name is the Erlang name of the node, as RabbitMQ's tools show it; empty for
+// one that was not started here.
+func (r *Rabbit) Name() string {
+	if r.node == nil {
+		return ""
+	}
+	return r.node.Name
+}
+
 // CutOff takes a node of a cluster off the network: whatever goes to it or
 // comes from it is lost, silently, until Heal. Where the machine has no network
 // namespaces (they take Linux and root) the node is paused instead, which
