@@ -50,7 +50,7 @@ func (l *load) batch(ctx context.Context, n int) ([]rest.Start, error) {
 	if err != nil {
 		return nil, err
 	}
-	outcomes, err := l.s.client.StartBatch(ctx, starts)
+	outcomes, err := l.s.any().StartBatch(ctx, starts)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (l *load) batch(ctx context.Context, n int) ([]rest.Start, error) {
 
 // wait waits until a run has ended, and checks how.
 func (l *load) wait(ctx context.Context, id string) error {
-	run, err := l.s.client.Poll(ctx, id, pollTimeout)
+	run, err := l.s.any().Poll(ctx, id, pollTimeout)
 	if err != nil {
 		return err
 	}
@@ -129,8 +129,12 @@ func (l *load) snapshot(ctx context.Context) (n snapshot, err error) {
 		return n, err
 	}
 	n.at, n.ended = time.Now(), c.ended
-	if n.daemon, err = cpuSeconds(l.s.daemon.pid()); err != nil {
-		return n, err
+	for _, d := range l.s.daemons() {
+		cpu, err := cpuSeconds(d.pid())
+		if err != nil {
+			return n, err
+		}
+		n.daemon += cpu
 	}
 	for _, w := range l.s.workers {
 		cpu, err := cpuSeconds(w.pid())

@@ -29,6 +29,7 @@ var phases = []phase{
 	{"light", "light load: one run at a time", measureLight},
 	{"saturated", "saturation: as many runs as it takes", measureSaturated},
 	{"postgres", "light load and saturation with all state in PostgreSQL", measurePostgres},
+	{"several", "the same with two orchestrators on these cores, one of which is killed", measureSeveral},
 	{"load80", "80 % of that rate, offered whether or not the system keeps up", measureLoad80},
 	{"history", "size of the database, checkpointed", measureHistory},
 	{"tcc", "saturation with TCCs of two participants", measureTCC},

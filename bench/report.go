@@ -91,6 +91,7 @@ var bars = map[string]bar{
 	"tcc.ratio_to_ceiling":        {atLeast: true, factor: 0.3},
 	"saga.failing.per_s":          {atLeast: true, factor: 0.5, of: "saga.per_s"},
 	"saga.postgres.per_s":         {atLeast: true, factor: 1700.0 / 3000, of: "saga.per_s"},
+	"takeover.ms":                 {factor: 6000}, // the default lease's time, and a second
 	"saga.light.p50_ms":           {factor: 2, of: "saga.floor.p50_ms"},
 	"saga.light.p99_ms":           {factor: 4, of: "saga.floor.p50_ms"},
 	"saga.load80.p99_ms":          {factor: 20},

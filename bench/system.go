@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/client"
@@ -24,6 +25,8 @@ type system struct {
 	amqpURL   string
 	client    *client.Client
 	daemon    *child
+	members   []*member // other orchestrators
+	turn      atomic.Uint64
 	workers   []*child
 	server    *testenv.PostgresServer // of the database, where it is on one
 	daemonPpr string // address of its profiles
@@ -53,12 +56,7 @@ func newSystemOn(ctx context.Context, b *bench, name string, server *testenv.Pos
 			return nil, err
 		}
 	}
-	transport := &http.Transport{MaxIdleConns: 4096, MaxIdleConnsPerHost: 4096, DisableCompression: true}
-	s.client, err = client.New(client.Config{
-		URL: "http://" + s.listen, HTTPClient: &http.Client{Transport: transport},
-		RetryFor: -1, // a refusal is a failure of the measurement
-	})
-	if err != nil {
+	if s.client, err = newClient(s.listen); err != nil {
 		return nil, err
 	}
 	if err := s.startDaemon(ctx); err != nil {
@@ -72,6 +70,30 @@ func newSystemOn(ctx context.Context, b *bench, name string, server *testenv.Pos
 		}
 	}
 	return s, nil
+}
+
+// newClient makes a client that tries nothing twice: a refusal is a failure of the
+// measurement.
+func newClient(listen string) (*client.Client, error) {
+	transport := &http.Transport{MaxIdleConns: 4096, MaxIdleConnsPerHost: 4096, DisableCompression: true}
+	return client.New(client.Config{URL: "http://" + listen, HTTPClient: &http.Client{Transport: transport}, RetryFor: -1})
+}
+
+// any is the client of the orchestrator whose turn it is.
+func (s *system) any() *client.Client {
+	if i := s.turn.Add(1) % uint64(len(s.members)+1); i > 0 {
+		return s.members[i-1].client
+	}
+	return s.client
+}
+
+// daemons are the processes of all orchestrators.
+func (s *system) daemons() []*child {
+	all := []*child{s.daemon}
+	for _, m := range s.members {
+		all = append(all, m.daemon)
+	}
+	return all
 }
 
 // startDaemon starts the orchestrator and waits until it serves.
@@ -149,7 +171,15 @@ func (s *system) awaitWorkers(ctx context.Context, n int) error {
 // stopDaemon ends the orchestrator in the regular way.
 func (s *system) stopDaemon() error {
 	s.client.CloseIdleConnections()
-	return s.daemon.stop()
+	var errs []error
+	for _, m := range s.members {
+		m.client.CloseIdleConnections()
+	}
+	for _, d := range s.daemons() {
+		errs = append(errs, d.stop())
+	}
+	s.members = nil
+	return errors.Join(errs...)
 }
 
 // close ends all parts in the regular way.
@@ -159,7 +189,7 @@ func (s *system) close(ctx context.Context) error {
 
 // kill ends whatever runs.
 func (s *system) kill() {
-	for _, c := range append([]*child{s.daemon}, s.workers...) {
+	for _, c := range append(s.daemons(), s.workers...) {
 		if c != nil {
 			c.kill()
 		}
@@ -169,8 +199,8 @@ func (s *system) kill() {
 
 // alive is an error once a part has ended by itself.
 func (s *system) alive() error {
-	errs := []error{s.daemon.alive()}
-	for _, w := range s.workers {
+	var errs []error
+	for _, w := range append(s.daemons(), s.workers...) {
 		errs = append(errs, w.alive())
 	}
 	return errors.Join(errs...)
