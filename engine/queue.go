@@ -14,7 +14,10 @@ type entry struct {
 	// attempt to a worker that has not said so. That it failed at one worker
 	// then does not prove that it had no effect.
 	doubtful bool
-	lease    *lease // of its routing key, where its workflow is serial
+	// single: a worker has died under it. It travels alone, so that if it is what
+	// kills workers, no other task is taken along by it.
+	single bool
+	lease  *lease // of its routing key, where its workflow is serial
 }
 
 const chunkSize = 256

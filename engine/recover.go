@@ -75,7 +75,7 @@ func (s *shard) limboTask(r *run, c machine.Command) limboTask {
 	id := taskID(r.row.Ref, c)
 	_, timeout := machine.TaskOf(step, c.Phase)
 	t := limboTask{timeout: timeout, scheduled: c.Scheduled, offer: offer{
-		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority()},
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), single: r.state.Deaths(c.Step, c.Phase) > 0},
 		class: s.eng.dispatcher.class(step, c.Phase), serial: leaseName(r),
 	}}
 	s.alarmQueueTimeout(step, c, id)

@@ -26,6 +26,7 @@ type puppet struct {
 	mu    sync.Mutex
 	tasks chan protocol.Task
 	seq   uint64
+	most  int // tasks in one message
 }
 
 func newPuppet(t *testing.T, b broker.Broker, name string, credit int) *puppet {
@@ -45,6 +46,7 @@ func newPuppet(t *testing.T, b broker.Broker, name string, credit int) *puppet {
 			ts, _, _, _ := protocol.DecodeTasks(&d.Message)
 			p.mu.Lock()
 			defer p.mu.Unlock()
+			p.most = max(p.most, len(ts))
 			for _, task := range ts {
 				p.hb.Received = map[string]uint64{task.Owner: task.Seq}
 				p.hb.Running = append(p.hb.Running, protocol.Held{TaskID: task.TaskID, Shard: task.Shard})

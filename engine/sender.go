@@ -121,26 +121,28 @@ func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
 		e.metrics.sentTasks.Add(float64(n))
 		e.metrics.taskBatch.Observe(float64(n))
 	}
-	if !pc.batches {
-		for _, task := range pc.bodies {
+	var batch []*protocol.Task
+	size := 0
+	flush := func() {
+		if len(batch) > 0 {
+			msgs = append(msgs, protocol.EncodeTasks(pc.version, pc.queue, e.id, pc.durable, batch))
+			batch, size = batch[:0], 0
+		}
+	}
+	for i, task := range pc.bodies {
+		if !pc.batches || pc.tasks[i].single {
+			flush() // in the order of their numbers
 			m := protocol.EncodeTask(pc.version, pc.queue, task)
 			protocol.SetDurable(&m, pc.durable)
 			msgs = append(msgs, m)
+			continue
 		}
-		return msgs
-	}
-	var batch []*protocol.Task
-	size := 0
-	for _, task := range pc.bodies {
 		if len(batch) == maxBatchTasks || size > 0 && size+task.Size() > maxBatchBytes {
-			msgs = append(msgs, protocol.EncodeTasks(pc.version, pc.queue, e.id, pc.durable, batch))
-			batch, size = batch[:0], 0
+			flush()
 		}
 		batch = append(batch, task)
 		size += task.Size()
 	}
-	if len(batch) > 0 {
-		msgs = append(msgs, protocol.EncodeTasks(pc.version, pc.queue, e.id, pc.durable, batch))
-	}
+	flush()
 	return msgs
 }

@@ -246,7 +246,7 @@ func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 	}
 	step := r.state.Def(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
-		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id)},
+		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id), single: r.state.Deaths(c.Step, c.Phase) > 0},
 		class: s.eng.dispatcher.class(step, c.Phase), serial: leaseName(r),
 	})
 	s.alarmQueueTimeout(step, c, id)

@@ -299,6 +299,18 @@ func (s *State) Progress(step int, p Phase) []byte {
 	return nil
 }
 
+// Deaths is how many workers have died under a step's phase since its policy
+// began anew.
+func (s *State) Deaths(step int, p Phase) int {
+	if step < 0 || step >= len(s.steps) {
+		return 0
+	}
+	if t := s.task(step, p); t != nil {
+		return int(t.deaths)
+	}
+	return 0
+}
+
 // Wake is when a Tick is wanted; zero if never.
 func (s *State) Wake() time.Time {
 	if s.status == 0 || s.status.Final() {
