@@ -9,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/broker"
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine"
+	"github.com/ringmaster-dev/ringmaster/internal/testenv"
+	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
@@ -206,6 +210,66 @@ func TestWithoutRetentionNothingIsRemoved(t *testing.T) {
 	e := w.start()
 	if _, err := e.Run(context.Background(), "o-1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Ended runs are removed while they flow and orchestrators come and go: each
+// effect happens once, no child is started again, and every id stays known.
+func TestOldRunsGoWhileShardsMove(t *testing.T) {
+	const runs = 60
+	tm, l := newTeam(t, 8), newLedger()
+	tm.tune = retains
+	last := tm.moving(bank(l), []*definitions.Workflow{purchase(), settlement()}, runs, func(int) []byte { return orderInput })
+	ctx := context.Background()
+	tm.eventually("all runs are removed", func() bool {
+		page, err := last.store.List(ctx, store.Filter{})
+		tombs, err2 := last.store.Buried(ctx, "", 10*runs)
+		return errors.Join(err, err2) == nil && len(page.Runs) == 0 && len(tombs) == 2*runs
+	})
+	for n := range runs {
+		id := fmt.Sprint("r", n)
+		tm.effectsOf(l, id, whenBought...)
+		started, err := last.StartRun(ctx, rest.Start{Workflow: "purchase", ID: id, Input: orderInput})
+		if err != nil || started.Created || started.Status != "succeeded" {
+			t.Errorf("S10: a repeated start is answered with %+v, %v", started, err)
+		}
+	}
+}
+
+// A start, and a participant's question, that come through the broker are answered
+// after their run was removed.
+func TestARemovedRunIsKnownOverRabbitMQ(t *testing.T) {
+	w, l := newWorld(t, retains), newLedger()
+	w.broker = rabbitBroker(t, testenv.RabbitMQ(t))
+	w.start()
+	w.register(booking())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	sdk, _ := w.sdk(w.broker, "a", bookingHandlers(l))
+	conn, err := w.broker.Open(ctx, broker.Options{Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	start := protocol.EncodeRequest(protocol.RequestsQueue(""), &protocol.Request{
+		Type: protocol.RequestStart, Body: []byte(`{"workflow":"booking","id":"b-1"}`),
+	})
+	for range 2 {
+		if err := conn.PublishConfirmed(ctx, start); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually("the run has been removed", func() bool {
+			tombs, err := w.store.Tombstones(ctx, []string{"b-1"})
+			return err == nil && len(tombs) == 1
+		})
+	}
+	if d, err := sdk.Decision(ctx, "b-1"); err != nil || d != protocol.Committed {
+		t.Errorf("T2: the decision is %v, %v", d, err)
+	}
+	for key, n := range l.effects {
+		if n != 1 {
+			t.Errorf("S5: the effect of %s happened %d times", key, n)
+		}
 	}
 }
 

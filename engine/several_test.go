@@ -71,8 +71,10 @@ func (tm *team) tryToJoin(tune func(*engine.Config)) (*member, error) {
 		Store: st, Broker: tm.broker, Leases: locks, LeaseTime: time.Second, Node: fmt.Sprintf("node%d", len(tm.members)),
 		HeartbeatInterval: 50 * time.Millisecond, RecoveryGrace: 2 * time.Second, Logger: tm.logger(),
 	}
-	if tune != nil {
-		tune(&cfg)
+	for _, f := range []func(*engine.Config){tm.tune, tune} {
+		if f != nil {
+			f(&cfg)
+		}
 	}
 	e, err := engine.New(cfg)
 	if err != nil {
