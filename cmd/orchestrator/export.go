@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/archive"
 	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/internal/render"
+	"github.com/ringmaster-dev/ringmaster/lock"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
@@ -84,8 +86,10 @@ func upTo(n int, what string) cobra.PositionalArgs {
 func databaseFlags(cmd *cobra.Command) {
 	daemonFlags(cmd.Flags(), "warn")
 	cmd.Flags().String("amqp-url", "", "")
+	cmd.Flags().String("leases", "", leasesFlag)
+	cmd.Flags().Duration("lease-time", lock.DefaultTTL, leaseTimeFlag)
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		f.Hidden = f.Name != "config" && f.Name != "shards" && f.Name != "namespace" && f.Name != "retain-ids"
+		f.Hidden = !slices.Contains([]string{"config", "shards", "namespace", "retain-ids", "leases"}, f.Name)
 	})
 	cmd.Flags().String("db", defaultServeDB, dbFlag)
 }

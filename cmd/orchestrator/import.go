@@ -15,7 +15,6 @@ import (
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/internal/render"
 	"github.com/ringmaster-dev/ringmaster/lock"
-	"github.com/ringmaster-dev/ringmaster/lock/postgres"
 	"github.com/ringmaster-dev/ringmaster/store"
 )
 
@@ -127,12 +126,8 @@ func (c *cli) openDatabase(cmd *cobra.Command, reads bool) (*database, error) {
 	if db.store, err = openStore(cmd.Context(), s, log, nil); err != nil {
 		return nil, err
 	}
-	if s.onServer() {
-		p, err := postgres.New(cmd.Context(), postgres.Config{URL: s.DB, Schema: s.Namespace, Logger: log})
-		if err != nil {
-			return nil, errors.Join(err, db.store.Close())
-		}
-		db.leases = p
+	if db.leases, err = openLeases(cmd.Context(), s, log); err != nil {
+		return nil, errors.Join(err, db.store.Close())
 	}
 	return db, nil
 }
