@@ -198,7 +198,7 @@ func (o *ownership) takeFree(ctx context.Context, v view, want int) {
 		}
 	}
 	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
-	for _, shard := range free[:min(len(free), want, handovers-len(o.busy))] {
+	for _, shard := range free[:min(len(free), want, max(0, handovers-len(o.busy)))] {
 		o.busy[shard] = true
 		session := o.session
 		o.work.Go(func() { o.take(ctx, session, shard) })

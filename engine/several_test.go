@@ -15,6 +15,7 @@ import (
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine"
 	"github.com/ringmaster-dev/ringmaster/internal/testenv"
+	"github.com/ringmaster-dev/ringmaster/lock"
 	lockpg "github.com/ringmaster-dev/ringmaster/lock/postgres"
 	"github.com/ringmaster-dev/ringmaster/protocol/rest"
 	"github.com/ringmaster-dev/ringmaster/store"
@@ -368,4 +369,155 @@ func (tm *team) moving(h handlers, workflows []*definitions.Workflow, runs int, 
 	started.Wait()
 	third.leave()
 	return fourth
+}
+
+// A shard that another has acquired is dropped, without a word of what was decided
+// on it being written, and the rest goes on.
+func TestAShardWithAnotherOwnerIsDropped(t *testing.T) {
+	tm := newTeam(t, 4)
+	ctx, l := context.Background(), newLedger()
+	a := tm.join(nil)
+	tm.spread(4)
+	if _, err := a.RegisterWorkflow(ctx, order().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	_, before, err := a.store.Owner(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch, _, err := a.store.Acquire(ctx, 0, "somebody")
+	if err != nil || epoch <= before {
+		t.Fatalf("epoch %d after %d, %v", epoch, before, err)
+	}
+	id := ""
+	for n := 0; store.ShardOf(id, tm.shards) != 0 || id == ""; n++ {
+		id = fmt.Sprint("taken-", n)
+	}
+	if _, err := a.StartRun(ctx, rest.Start{Workflow: "order", ID: id, Input: orderInput}); kindOf(err) != engine.KindUnavailable {
+		t.Errorf("a start whose part was void: %v", err)
+	}
+	// Its lease is still this one's to have.
+	tm.eventually("the shard is owned again", func() bool {
+		owner, now, err := a.store.Owner(ctx, 0)
+		return err == nil && now > epoch && strings.HasPrefix(owner, "node0-") && len(a.Shards()) == 4
+	})
+	tm.workerOn(tm.broker, "w", shop(l))
+	tm.engine, tm.store = a.Engine, a.store
+	defer func() { tm.engine = nil }()
+	tm.run(rest.Start{Workflow: "order", ID: id, Input: orderInput})
+	tm.wait(id, "succeeded")
+	tm.effectsOf(l, id, "/create/action/1 1", "/pay/action/1 1", "/deliver/action/1 1")
+}
+
+// fickle is a lock provider whose sessions can be ended.
+type fickle struct {
+	lock.Provider
+	mu       sync.Mutex
+	sessions []*fickleSession
+}
+
+type fickleSession struct {
+	lock.Session
+	lost chan struct{}
+}
+
+func (f *fickle) Open(ctx context.Context, c lock.SessionConfig) (lock.Session, error) {
+	s, err := f.Provider.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	own := &fickleSession{Session: s, lost: make(chan struct{})}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sessions = append(f.sessions, own)
+	return own, nil
+}
+
+func (s *fickleSession) Lost() <-chan struct{} { return s.lost }
+
+// An orchestrator that has lost its session drops everything, and takes its part
+// again under another.
+func TestALostSessionCostsTimeAlone(t *testing.T) {
+	tm := newTeam(t, 4)
+	ctx, l := context.Background(), newLedger()
+	f := &fickle{}
+	a := tm.join(func(c *engine.Config) { f.Provider, c.Leases = c.Leases, f })
+	tm.spread(4)
+	if _, err := a.RegisterWorkflow(ctx, order().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	tm.engine, tm.store = a.Engine, a.store
+	defer func() { tm.engine = nil }()
+	h := shop(l)
+	paying, goOn := make(chan struct{}), make(chan struct{})
+	h["pay"] = func(ctx context.Context, in []byte) ([]byte, error) {
+		close(paying)
+		<-goOn
+		return ok(l, `{"amount":12}`)(ctx, in)
+	}
+	tm.workerOn(tm.broker, "w", h)
+	tm.run(rest.Start{Workflow: "order", ID: "o", Input: orderInput})
+	<-paying
+	close(f.sessions[0].lost)
+	tm.eventually("another session is open, and all shards are owned", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.sessions) == 2 && len(a.Shards()) == 4
+	})
+	close(goOn)
+	tm.wait("o", "succeeded")
+	tm.effectsOf(l, "o", "/create/action/1 1", "/pay/action/1 1", "/deliver/action/1 1")
+}
+
+// cuttable is a broker whose connections can be cut, for good.
+type cuttable struct {
+	broker.Broker
+	mu    sync.Mutex
+	state func(broker.State)
+	cut   bool
+}
+
+type cutConn struct {
+	broker.Conn
+	of *cuttable
+}
+
+func (c *cuttable) Open(ctx context.Context, o broker.Options) (broker.Conn, error) {
+	c.state = o.OnState
+	conn, err := c.Broker.Open(ctx, o)
+	return &cutConn{conn, c}, err
+}
+
+func (c *cuttable) set(cut bool) {
+	c.mu.Lock()
+	c.cut = cut
+	c.mu.Unlock()
+	if cut {
+		c.state(broker.StateDisconnected)
+	} else {
+		c.state(broker.StateConnected)
+	}
+}
+
+func (c *cutConn) Publish(ctx context.Context, msgs ...broker.Message) error {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	if c.of.cut {
+		return broker.ErrUnavailable
+	}
+	return c.Conn.Publish(ctx, msgs...)
+}
+
+// An orchestrator whose broker is away hands its shards to one that may do better,
+// and takes its part again when it is back.
+func TestShardsLeaveAnOrchestratorThatHasNoBroker(t *testing.T) {
+	tm := newTeam(t, 4)
+	tm.join(nil)
+	c := &cuttable{Broker: tm.broker}
+	tm.join(func(cfg *engine.Config) { cfg.Broker, cfg.ReconnectGrace = c, 200*time.Millisecond })
+	tm.spread(2, 2)
+	c.set(true)
+	tm.spread(4, 0)
+	c.set(false)
+	tm.spread(2, 2)
 }
