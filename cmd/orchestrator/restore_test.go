@@ -64,8 +64,8 @@ func newDrill(t *testing.T, db string) *drill {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	d := &drill{t: t, ctx: ctx, db: db, broker: testenv.RabbitMQ(t).URL, gate: make(chan struct{})}
-	d.serve = []string{"serve", "--db", db, "--amqp-url", d.broker, "--listen", "127.0.0.1:0", "--log-format", "json", "--shards", "4"}
+	d := &drill{t: t, ctx: ctx, broker: testenv.RabbitMQ(t).URL, gate: make(chan struct{})}
+	d.useDB(db)
 	var err error
 	d.effects, err = sqlx.Open("sqlite3", "file:"+filepath.Join(t.TempDir(), "app.db")+"?_journal_mode=WAL&_synchronous=OFF&_txlock=immediate")
 	d.check(err)
@@ -74,6 +74,17 @@ func newDrill(t *testing.T, db string) *drill {
 	_, err = d.effects.Exec("CREATE TABLE effects (run TEXT, step TEXT)")
 	d.check(err)
 	return d
+}
+
+// useDB has the daemon keep its state there from its next start on.
+func (d *drill) useDB(db string) {
+	d.db = db
+	d.serve = []string{"serve", "--db", db, "--amqp-url", d.broker, "--listen", "127.0.0.1:0", "--log-format", "json", "--shards", "4"}
+}
+
+func (d *drill) register() {
+	_, err := d.client.Register(d.ctx, drillFlow())
+	d.check(err)
 }
 
 func (d *drill) check(err error) {
@@ -210,8 +221,7 @@ func TestRunsGoOnFromARestoredCopy(t *testing.T) {
 func restoreDrill(d *drill, workersLive bool, backup, restore func()) {
 	d.start()
 	d.startWorker()
-	_, err := d.client.Register(d.ctx, drillFlow())
-	d.check(err)
+	d.register()
 	ended := d.startRuns("ended", 50, drillInput{})
 	d.succeeded(ended)
 	held := d.startRuns("held", 20, drillInput{Hold: true})

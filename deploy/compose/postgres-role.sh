@@ -6,5 +6,7 @@ psql -v ON_ERROR_STOP=1 -v password="$ROLE_PASSWORD" --username "$POSTGRES_USER"
 CREATE ROLE ringmaster LOGIN PASSWORD :'password';
 CREATE DATABASE ringmaster;
 REVOKE ALL ON DATABASE ringmaster FROM PUBLIC;
-GRANT CONNECT, CREATE ON DATABASE ringmaster TO ringmaster;
+GRANT CONNECT ON DATABASE ringmaster TO ringmaster;
+\connect ringmaster
+CREATE SCHEMA ringmaster AUTHORIZATION ringmaster;
 SQL
