@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -232,30 +233,47 @@ func (v *verdict) measure(runs map[string]rest.Run) {
 	}
 }
 
-// explained is how many runs that did not end are told in full.
+// explained is how many runs are told in full, of those that did not end and of
+// the slowest.
 const explained = 10
 
-// explain writes the histories of runs that did not end into files.
+// explain writes the histories of runs that did not end, and of those that took
+// longest, into files.
 func (v *verdict) explain(ctx context.Context, runs map[string]rest.Run) {
-	n := 0
+	var open, slow []rest.Run
 	for _, id := range slices.Sorted(maps.Keys(runs)) {
-		if client.Ended(runs[id].Status) || n == explained {
-			continue
+		if run := runs[id]; run.Ended == nil {
+			open = append(open, run)
+		} else {
+			slow = append(slow, run)
 		}
-		n++
-		var b strings.Builder
-		if run, err := v.any().Get(ctx, id); err == nil {
-			fmt.Fprintf(&b, "%s: %s, shard %d, waits for %v\n", id, run.Status, run.Shard, run.Waiting)
-		}
-		events, err := v.any().History(ctx, id)
-		for _, e := range events {
-			fmt.Fprintf(&b, "%s %s\n", e.At.Format("15:04:05.000"), e.Text)
-		}
-		if err != nil {
-			fmt.Fprintln(&b, err)
-		}
-		_ = os.WriteFile(v.rig.path("unfinished-"+strings.ReplaceAll(id, ":", "_")+".txt"), []byte(b.String()), 0o644)
 	}
+	slices.SortStableFunc(slow, func(a, b rest.Run) int { return cmp.Compare(b.Ended.Sub(b.Created), a.Ended.Sub(a.Created)) })
+	if len(slow) > 0 {
+		v.report.SlowestRun = slow[0].Ended.Sub(slow[0].Created)
+	}
+	for word, some := range map[string][]rest.Run{"unfinished": open, "slow": slow} {
+		for _, run := range some[:min(explained, len(some))] {
+			name := v.rig.path(word + "-" + strings.ReplaceAll(run.ID, ":", "_") + ".txt")
+			_ = os.WriteFile(name, []byte(v.history(ctx, run.ID)), 0o644) // it helps, and no more
+		}
+	}
+}
+
+// history is all about a run, for people.
+func (v *verdict) history(ctx context.Context, id string) string {
+	var b strings.Builder
+	if run, err := v.any().Get(ctx, id); err == nil {
+		fmt.Fprintf(&b, "%s of %s: %s, shard %d, waits for %v\n", id, run.Workflow, run.Status, run.Shard, run.Waiting)
+	}
+	events, err := v.any().History(ctx, id)
+	for _, e := range events {
+		fmt.Fprintf(&b, "%s %s\n", e.At.Format("15:04:05.000"), e.Text)
+	}
+	if err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	return b.String()
 }
 
 // readLogs looks for what no process may say.

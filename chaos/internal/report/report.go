@@ -61,6 +61,7 @@ type Report struct {
 	Acknowledged int            `json:"acknowledged"`
 	SlowestStart time.Duration  `json:"slowest_start_ns"`
 	MostTries    int            `json:"most_tries"`
+	SlowestRun   time.Duration  `json:"slowest_run_ns"`
 	Statuses     map[string]int `json:"statuses"`
 	Operator     int            `json:"operator_orders"`
 	Faults       []Fault        `json:"faults"`
@@ -155,7 +156,8 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	}
 	fmt.Fprintf(&b, "runs     %d of %d acknowledged: %s; %d orders of the operator\n", r.Acknowledged, r.Runs, counts(r.Statuses), r.Operator)
 	fmt.Fprintf(&b, "starts   the slowest was acknowledged after %v, the most repeated took %d requests\n", r.SlowestStart.Round(time.Millisecond), r.MostTries)
-	fmt.Fprintf(&b, "time     %v of load; everything was final %v after the last fault\n", r.Load.Round(time.Second), r.Settled.Round(100*time.Millisecond))
+	fmt.Fprintf(&b, "time     %v of load; everything was final %v after the last fault; the slowest run took %v\n",
+		r.Load.Round(time.Second), r.Settled.Round(100*time.Millisecond), r.SlowestRun.Round(100*time.Millisecond))
 	fmt.Fprintf(&b, "gap      the longest time without an end of a run was %v, from %v on\n",
 		r.LongestGap.Round(time.Millisecond), r.GapAt.Sub(r.Began).Round(100*time.Millisecond))
 	r.writeExits(&b)
