@@ -15,10 +15,10 @@ import (
 
 // askChildAgain is how long a run's shard waits for word of a child before it
 // repeats its request, and lookAgain the same once it knows that the child is
-// there.
+// there: what tells of its end may have been lost between two orchestrators.
 const (
 	askChildAgain = 5 * time.Second
-	lookAgain     = time.Minute
+	lookAgain     = 15 * time.Second
 	// childRoom is how many times the limit of unfinished runs there may be before
 	// children wait for room.
 	childRoom = 2
