@@ -320,14 +320,27 @@ func checkBroker(ctx context.Context, s settings) finding {
 		return ok("not checked: no --amqp-url; \"orchestrator dev\" needs none")
 	}
 	var found []string
+	var silent *finding // the first node of a cluster that does not answer
 	for _, u := range urls {
 		text, err := askBroker(ctx, u)
-		if err != nil {
-			return brokerFailed(u, err)
+		var refused *amqp.Error
+		switch {
+		case err == nil:
+			found = append(found, text)
+		case errors.As(err, &refused) && refused.Code == amqp.AccessRefused:
+			return brokerFailed(u, err) // the others would refuse too
+		case silent == nil:
+			f := brokerFailed(u, err)
+			silent = &f
 		}
-		found = append(found, text)
 	}
-	return ok("%s", strings.Join(found, "; "))
+	switch {
+	case silent == nil:
+		return ok("%s", strings.Join(found, "; "))
+	case len(found) == 0:
+		return *silent
+	}
+	return warn("start that node, or take it off --amqp-url: work goes on without it, and without one more it may not", "%s; %s", silent.Found, strings.Join(found, "; "))
 }
 
 func askBroker(ctx context.Context, u string) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,7 +31,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.bank, "bank", transfer.East, "which bank: east or west")
 	flag.StringVar(&o.database, "database-url", "", "`URL` of its database, postgres:// or mysql://")
-	flag.StringVar(&o.amqpURL, "amqp-url", os.Getenv("RINGMASTER_AMQP_URL"), "`URL` of RabbitMQ; default $RINGMASTER_AMQP_URL")
+	flag.StringVar(&o.amqpURL, "amqp-url", os.Getenv("RINGMASTER_AMQP_URL"), "`URL` of RabbitMQ, of several nodes with commas between; default $RINGMASTER_AMQP_URL")
 	flag.StringVar(&o.namespace, "namespace", os.Getenv("RINGMASTER_NAMESPACE"), "prefix on the broker; default $RINGMASTER_NAMESPACE, or ringmaster")
 	flag.IntVar(&o.concurrency, "concurrency", 16, "tasks side by side")
 	flag.Parse()
@@ -46,7 +47,7 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	broker, err := rabbit.New(rabbit.Config{URLs: []string{o.amqpURL}})
+	broker, err := rabbit.New(rabbit.Config{URLs: strings.Split(o.amqpURL, ",")})
 	if err != nil {
 		return err
 	}
