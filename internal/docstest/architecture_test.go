@@ -100,6 +100,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"store/sqlite", []string{"store"}},
 		{"worker", []string{"broker", "definitions", "protocol"}},
 		{"worker/inbox", []string{"definitions", "protocol", "worker"}},
+		{"worker/lease", []string{"definitions", "lock", "protocol", "worker", "worker/inbox"}},
 		{"worker/outbox", []string{"broker", "protocol", "protocol/rest"}},
 		{"client", []string{"definitions", "protocol/rest"}},
 		{"lock", nil},

@@ -89,7 +89,7 @@ func (s *Session) keep() {
 		case <-timer.C:
 		}
 		// An attempt that hangs leaves time for another.
-		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL/3)
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL/4)
 		err := s.Renew(ctx)
 		cancel()
 		switch {
