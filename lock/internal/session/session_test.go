@@ -122,7 +122,7 @@ func isLost(c <-chan struct{}) bool {
 
 func TestASessionIsRenewedUntilItIsClosed(t *testing.T) {
 	run(t, func(t *testing.T, p *provider, s *session.Session) {
-		time.Sleep(10 * ttl)
+		<-time.After(10 * ttl)
 		synctest.Wait()
 		if isLost(s.Lost()) || p.renewals < 29 || p.renewals > 31 {
 			t.Errorf("%d renewals in ten times the TTL, lost: %v", p.renewals, isLost(s.Lost()))
@@ -147,7 +147,7 @@ func TestASilentSessionIsLostBeforeItsTTL(t *testing.T) {
 					t.Errorf("lost after %v", took)
 				}
 				p.set(func() { p.fail, p.hang = nil, false })
-				time.Sleep(2 * ttl)
+				<-time.After(2 * ttl)
 				if !isLost(s.Lost()) {
 					t.Error("it is open again")
 				}
@@ -164,9 +164,9 @@ func TestASilentSessionIsLostBeforeItsTTL(t *testing.T) {
 func TestARenewalIsRepeated(t *testing.T) {
 	run(t, func(t *testing.T, p *provider, s *session.Session) {
 		p.set(func() { p.hang = true })
-		time.Sleep(ttl * 6 / 10)
+		<-time.After(ttl * 6 / 10)
 		p.set(func() { p.hang = false })
-		time.Sleep(ttl)
+		<-time.After(ttl)
 		if isLost(s.Lost()) {
 			t.Error("the session is lost")
 		}
@@ -224,7 +224,7 @@ func TestAnUnknownOutcomeIsUndone(t *testing.T) {
 			t.Errorf("Release: %v", err)
 		}
 		p.set(func() { p.fail = nil })
-		time.Sleep(ttl / 2)
+		<-time.After(ttl / 2)
 		if p.holds("name") {
 			t.Error("it is not released")
 		}
@@ -245,9 +245,9 @@ func TestALateRequestIsUndone(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.set(func() { p.hang = false })
-		time.Sleep(time.Second) // it is forgotten
+		<-time.After(time.Second) // it is forgotten
 		p.set(func() { p.held = append(p.held, "name") })
-		time.Sleep(2 * ttl)
+		<-time.After(2 * ttl)
 		if p.holds("name") || !p.holds("kept") || isLost(kept.Lost()) {
 			t.Errorf("the provider keeps %v", p.held)
 		}
