@@ -95,7 +95,11 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{name: "a newer schema", prepare: func(t *testing.T, d schema) {
 			made(t, d)
-			d.exec(t, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, true)")
+			d.exec(t, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, true)", "UPDATE meta SET value = 4000 WHERE name = 'schema_floor'")
+		}, want: store.ErrNewerSchema, says: "version 4711, for programs that know version 4000"},
+		{name: "a newer schema that does not say who can use it", prepare: func(t *testing.T, d schema) {
+			made(t, d)
+			d.exec(t, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, true)", "DELETE FROM meta WHERE name = 'schema_floor'")
 		}, want: store.ErrNewerSchema, says: "4711"},
 		{name: "a number of shards that is damaged", prepare: func(t *testing.T, d schema) {
 			made(t, d)
@@ -126,6 +130,31 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("error is %v; want %v and %q", err, tt.want, tt.says)
 			}
 		})
+	}
+}
+
+// The first of several orchestrators has been upgraded and has added to the schema,
+// which says that programs of this version can go on.
+func TestANewerSchemaThatAllowsItIsUsed(t *testing.T) {
+	d := newSchema(t, testenv.Postgres(t))
+	before, epoch := opened(t, d, postgres.Tuning{})
+	d.exec(t, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, true)", "CREATE TABLE later (n BIGINT)",
+		"ALTER TABLE runs ADD COLUMN later TEXT", "ALTER TABLE shards ADD COLUMN later BIGINT NOT NULL DEFAULT 0")
+	if errs, err := before.Commit([]store.Part{creates(epoch, 1)}); errs != nil || err != nil {
+		t.Error("a program that is there goes on:", errs, err)
+	}
+	if err := before.Close(); err != nil {
+		t.Error(err)
+	}
+	again, epoch := opened(t, d, postgres.Tuning{})
+	if errs, err := again.Commit([]store.Part{creates(epoch, 2)}); errs != nil || err != nil {
+		t.Error("one that is started:", errs, err)
+	}
+	if n := d.count(t, "SELECT count(*) FROM runs"); n != 2 {
+		t.Errorf("%d runs", n)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

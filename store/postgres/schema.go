@@ -94,7 +94,7 @@ func makeSchema(ctx context.Context, conn *sqlx.Conn, p *goose.Provider, cfg Con
 			return fmt.Errorf("making the schema: %w", err)
 		}
 	}
-	return migrate(ctx, p, log)
+	return migrate(ctx, conn, p, log)
 }
 
 // lockKeyOf is the advisory lock of those who prepare a schema.
@@ -104,24 +104,53 @@ func lockKeyOf(schema string) int64 {
 	return int64(h.Sum64())
 }
 
+// schemaFloor is the oldest version of the schema whose programs can use it as this
+// program makes it: orchestrators of both run side by side while they are upgraded. A
+// migration that only adds (tables, indexes, columns that may be left out) leaves
+// it as it is; one that changes what older programs read or write raises it to
+// its own number, and then all orchestrators must be stopped for the upgrade. The
+// schema keeps it, so that an older program knows whether it can work with a newer
+// one.
+const schemaFloor = 1
+
 // migrate brings the tables up to date. A schema of a newer version is left as
-// it was.
-func migrate(ctx context.Context, p *goose.Provider, log *slog.Logger) error {
+// it was, and used if it allows that.
+func migrate(ctx context.Context, conn *sqlx.Conn, p *goose.Provider, log *slog.Logger) error {
 	have, known, err := p.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	if have > known {
-		return fmt.Errorf("%w: the schema has version %d and this program knows %d; run the newer Ringmaster that last opened it, or restore a backup made before",
-			store.ErrNewerSchema, have, known)
+		return checkNewer(ctx, conn, have, known, log)
 	}
 	applied, err := p.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("migrating from version %d to %d: %w", have, known, err)
 	}
-	if len(applied) > 0 {
-		log.Info("store migrated", "from", have, "to", known)
+	if len(applied) == 0 {
+		return nil
 	}
+	if _, err := conn.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ('schema_floor', $1)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, schemaFloor); err != nil {
+		return fmt.Errorf("noting which programs can use the schema: %w", err)
+	}
+	log.Info("store migrated", "from", have, "to", known)
+	return nil
+}
+
+// checkNewer tells whether a schema that is newer than this program is one that it
+// can work with. Where nothing is said about that, it is not.
+func checkNewer(ctx context.Context, conn *sqlx.Conn, have, known int64, log *slog.Logger) error {
+	floor := have
+	err := conn.GetContext(ctx, &floor, "SELECT value FROM meta WHERE name = 'schema_floor'")
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("reading which programs can use the schema: %w", err)
+	}
+	if known < floor {
+		return fmt.Errorf("%w: the schema has version %d, for programs that know version %d, and this one knows %d; run the newer Ringmaster that last opened it, or restore a backup made before",
+			store.ErrNewerSchema, have, floor, known)
+	}
+	log.Info("the store has a newer schema that this program can use", "schema", have, "floor", floor, "known", known)
 	return nil
 }
 

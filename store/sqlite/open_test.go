@@ -114,6 +114,21 @@ func TestOpenMakesOrMigratesTheSchema(t *testing.T) {
 	}
 }
 
+// A newer program has added to the schema, and says that this one can use it.
+func TestOpenUsesANewerSchemaThatAllowsIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	made(t, path)
+	edit(t, path, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, 1)", "CREATE TABLE later (n INTEGER)",
+		"ALTER TABLE runs ADD COLUMN later TEXT")
+	made(t, path)
+	db := raw(t, path)
+	defer db.Close()
+	var version int64
+	if err := db.Get(&version, "SELECT max(version_id) FROM schema_versions"); err != nil || version != 4711 {
+		t.Errorf("the schema has version %d, %v", version, err)
+	}
+}
+
 func TestOpenRefusesAndLeavesAlone(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -123,7 +138,12 @@ func TestOpenRefusesAndLeavesAlone(t *testing.T) {
 	}{
 		{"a newer schema", func(path string) error {
 			made(t, path)
-			edit(t, path, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, 1)")
+			edit(t, path, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, 1)", "UPDATE meta SET value = 4000 WHERE name = 'schema_floor'")
+			return nil
+		}, store.ErrNewerSchema, "version 4711, for programs that know version 4000"},
+		{"a newer schema that does not say who can use it", func(path string) error {
+			made(t, path)
+			edit(t, path, "INSERT INTO schema_versions (version_id, is_applied) VALUES (4711, 1)", "DELETE FROM meta WHERE name = 'schema_floor'")
 			return nil
 		}, store.ErrNewerSchema, "4711"},
 		{"another program's database", func(path string) error {

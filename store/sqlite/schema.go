@@ -22,6 +22,13 @@ var migrationFiles embed.FS
 // applicationID marks a SQLite file as a Ringmaster store: "RMST".
 const applicationID = 0x524d5354
 
+// schemaFloor is the oldest version of the schema whose programs can use the file
+// as this program makes it. A migration that only adds (tables, indexes, columns that may be
+// left out) leaves it as it is; one that changes what older programs read or
+// write raises it to its own number. The file keeps it, so that an older program
+// knows whether a newer schema is one that it can work with.
+const schemaFloor = 5
+
 // migrate makes the schema of a new file and brings an old one up to date. A
 // file that is not ours, or of a newer version, is left as it was.
 func migrate(ctx context.Context, path string, log *slog.Logger) error {
@@ -48,16 +55,35 @@ func migrate(ctx context.Context, path string, log *slog.Logger) error {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	if have > known {
-		return fmt.Errorf("%w: the file has version %d and this program knows %d; run the newer Ringmaster that last opened it, or restore a backup made before",
-			store.ErrNewerSchema, have, known)
+		return checkNewer(ctx, db, have, known, log)
 	}
 	applied, err := p.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("migrating from version %d to %d: %w", have, known, err)
 	}
+	if _, err := db.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ('schema_floor', $1)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value IS NOT excluded.value`, schemaFloor); err != nil {
+		return fmt.Errorf("noting which programs can use the schema: %w", err)
+	}
 	if len(applied) > 0 {
 		log.Info("store migrated", "from", have, "to", known)
 	}
+	return nil
+}
+
+// checkNewer tells whether a schema that is newer than this program is one that it
+// can work with. Where nothing is said about that, it is not.
+func checkNewer(ctx context.Context, db *sql.DB, have, known int64, log *slog.Logger) error {
+	floor := have
+	err := db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'schema_floor'").Scan(&floor)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("reading which programs can use the schema: %w", err)
+	}
+	if known < floor {
+		return fmt.Errorf("%w: the file has version %d, for programs that know version %d, and this one knows %d; run the newer Ringmaster that last opened it, or restore a backup made before",
+			store.ErrNewerSchema, have, floor, known)
+	}
+	log.Info("the store has a newer schema that this program can use", "schema", have, "floor", floor, "known", known)
 	return nil
 }
 
