@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -98,7 +97,7 @@ func (c *cli) importFile(ctx context.Context, cfg archive.ImportConfig, path str
 		defer f.Close()
 		in = f
 	}
-	return archive.Import(ctx, cfg, io.Reader(in))
+	return archive.Import(ctx, cfg, in)
 }
 
 // database is a store that a command has opened by itself.

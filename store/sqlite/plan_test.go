@@ -47,7 +47,7 @@ func TestQueriesAreAnsweredInTheOrderOfAnIndex(t *testing.T) {
 	}{
 		"unfinished": {sqlite.UnfinishedQuery, []any{1, 2, 3, 4}, "COVERING INDEX runs_unfinished"},
 		"due":        {sqlite.DueQuery, []any{1, 2, 3}, "COVERING INDEX runs_due"},
-		"ended":      {sqlite.EndedQuery, []any{1, 2, 3, 4, 5}, "runs_ended"},
+		"ended":      {sqlite.EndedQuery, []any{1, 2, 3, 4, 5, 6}, "runs_ended"},
 		"expired":    {sqlite.ExpiredQuery, []any{1, 2, 3}, "tombstones_until"},
 		"runs":       {sqlite.RunsQuery, []any{1, 2, 3}, "runs_ref"},
 	} {

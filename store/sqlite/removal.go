@@ -151,7 +151,7 @@ func (w *writer) removeRun(p *store.Part, ref int64) (bool, error) {
 const (
 	// The words of the conditions are those of the indexes: see unfinishedQuery.
 	endedQuery = `SELECT run, ref, ended FROM runs INDEXED BY runs_ended
-		WHERE ref >> 40 = ? AND ended IS NOT NULL AND ended < ? AND (ended, ref) > (?, ?) ORDER BY ended, ref LIMIT ?`
+		WHERE ended IS NOT NULL AND ended < ? AND (ended, ref) > (?, ?) AND ref > ? AND ref < ? ORDER BY ended, ref LIMIT ?`
 	expiredQuery = `SELECT id FROM tombstones INDEXED BY tombstones_until
 		WHERE shard = ? AND until IS NOT NULL AND until <= ? ORDER BY until, id LIMIT ?`
 	runsQuery = "SELECT ref, run FROM runs INDEXED BY runs_ref WHERE ref > ? AND ref < ? ORDER BY ref LIMIT ?"
@@ -176,7 +176,7 @@ func (s *Store) Ended(ctx context.Context, shard uint32, before time.Time, after
 		place = after.Ended.UnixMilli()
 	}
 	out, err := s.queryRuns(ctx, s.read, "SELECT "+runColumns+" FROM ("+endedQuery+") n CROSS JOIN runs r ON r.run = n.run ORDER BY n.ended, n.ref",
-		shard, ceilMilli(before, 0), place, after.Ref, max(limit, 0))
+		ceilMilli(before, 0), place, after.Ref, store.RefBase(shard), store.RefBase(shard+1), max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: reading ended runs of shard %d: %w", shard, err)
 	}

@@ -11,7 +11,10 @@ ALTER TABLE tombstones ADD COLUMN created INTEGER;
 ALTER TABLE tombstones ADD COLUMN ended INTEGER;
 
 CREATE INDEX tombstones_until ON tombstones (shard, until, id) WHERE until IS NOT NULL;
-CREATE INDEX runs_ended ON runs (ref >> 40, ended, ref) WHERE ended IS NOT NULL;
+
+-- In the order of their end, whatever their shard: runs that end with one commit
+-- go to one place. Who looks for those of a shard passes over the others.
+CREATE INDEX runs_ended ON runs (ended, ref) WHERE ended IS NOT NULL;
 
 -- The highest number of a run that was removed from the shard, or 0: numbers
 -- are not given again.
