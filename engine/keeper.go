@@ -207,7 +207,8 @@ func (s *shard) claimed(m *turnMessage) {
 			q.held[c.ID] = c.Token
 		case !c.Held && held && token != 0:
 			s.grant(c.Name, c.ID, token) // which was lost
-		case !c.Held && !held:
+		case !c.Held:
+			delete(q.held, c.ID) // it was thought to be at a worker
 			q.add(waiter{c.ID, c.Scheduled})
 		}
 	}
