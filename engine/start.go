@@ -57,13 +57,16 @@ func inputHash(workflow string, input []byte) (h [16]byte) {
 const lookupValid = time.Second
 
 // recentStarts remembers the ids that a shard started or buried within the last
-// second at least, and until they are durable, which closes the gap between a
-// caller's lookup in the store and the shard's decision.
+// second at least, and until they have been durable for that long, which closes the
+// gap between a caller's lookup in the store and the shard's decision, also where
+// the commit that the lookup has missed takes its time.
 type recentStarts struct {
 	young, old map[string]int64 // id -> ref, or buriedRef
 	turned     time.Duration
 	last       uint64 // submission that makes all of young durable
 	oldLast    uint64 // the same of old
+	oldDurable bool   // known since settled
+	settled    time.Duration
 }
 
 func newRecentStarts() recentStarts {
@@ -82,8 +85,12 @@ func (r *recentStarts) add(id string, ref int64, now time.Duration, number, dura
 
 // turn forgets what is old enough.
 func (r *recentStarts) turn(now time.Duration, durable uint64) {
-	if now-r.turned > lookupValid && r.oldLast <= durable {
+	if !r.oldDurable && r.oldLast <= durable {
+		r.oldDurable, r.settled = true, now
+	}
+	if now-r.turned > lookupValid && r.oldDurable && now-r.settled > lookupValid {
 		r.old, r.oldLast = r.young, r.last
+		r.oldDurable, r.settled = r.oldLast <= durable, now
 		r.young, r.turned = map[string]int64{}, now
 	}
 }
