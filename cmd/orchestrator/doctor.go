@@ -99,7 +99,9 @@ func (c *cli) doctor(ctx context.Context, s settings) error {
 	}
 	checks := []check{{"api", c.checkAPI}, {"clock", c.checkClock}}
 	if s.onServer() {
-		checks = append(checks, check{"store", func(ctx context.Context) finding { return checkServer(ctx, s) }})
+		for _, db := range s.databases() {
+			checks = append(checks, check{"store", func(ctx context.Context) finding { return checkServer(ctx, s, db) }})
+		}
 	} else {
 		checks = append(checks, check{"store", func(ctx context.Context) finding { return c.checkStore(ctx, s) }},
 			check{"disk space", func(context.Context) finding { return checkDisk(filepath.Dir(s.DB)) }},

@@ -16,9 +16,9 @@ const slowCommit = 20 * time.Millisecond
 
 // checkServer looks at a database on a PostgreSQL server, and how long something takes
 // to become durable there.
-func checkServer(ctx context.Context, s settings) finding {
-	cfg := s.postgresConfig(nil, nil)
-	name := maskedDB(s.DB)
+func checkServer(ctx context.Context, s settings, db string) finding {
+	cfg := s.postgresConfig(db, nil, nil)
+	name := maskedDB(db)
 	there, err := postgres.Exists(ctx, cfg)
 	if err != nil {
 		return fail("start PostgreSQL, or correct --db: the address, the user, the password, sslmode", "%s: %v", name, err)

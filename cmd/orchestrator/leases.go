@@ -46,7 +46,7 @@ func openLeases(ctx context.Context, s settings, log *slog.Logger) (lock.Provide
 	}
 	address := s.Leases
 	if address == "" {
-		address = s.DB
+		address = s.databases()[0] // the home
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

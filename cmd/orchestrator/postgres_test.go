@@ -19,10 +19,12 @@ import (
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
 
-// desk performs the steps of orders and counts each effect.
+// desk performs the steps of orders and counts each effect. As an inbox does, it
+// tells a task that comes again by its key.
 type desk struct {
 	mu      sync.Mutex
 	effects map[string]int // by run and phase
+	done    map[string]bool
 }
 
 func (d *desk) handle(ctx context.Context, _ []byte) ([]byte, error) {
@@ -32,7 +34,10 @@ func (d *desk) handle(ctx context.Context, _ []byte) ([]byte, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.effects[task.RunID+" "+task.Type]++
+	if !d.done[task.IdempotencyKey] {
+		d.done[task.IdempotencyKey] = true
+		d.effects[task.RunID+" "+task.Type]++
+	}
 	return nil, nil
 }
 
@@ -55,7 +60,7 @@ func serveDesk(t *testing.T, amqpURL string) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{effects: map[string]int{}}
+	d := &desk{effects: map[string]int{}, done: map[string]bool{}}
 	for _, taskType := range []string{"create", "pay", "deliver", "cancel", "refund", "take-back"} {
 		sdk.HandleFunc(taskType, d.handle)
 	}

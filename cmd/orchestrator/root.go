@@ -119,7 +119,7 @@ exit with 3 when it ended other than succeeded or committed, or stalled.`,
 		return usage("%s\nSee %q.", flagFault(err), cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
-		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c), newLock(c), newExport(c), newImport(c),
+		newDev(c), newServe(c), newWorkflow(c), newRun(c), newWorker(c), newRing(c), newLock(c), newShard(c), newExport(c), newImport(c),
 		newTop(c), newStats(c), newDoctor(c), newBackup(c), newRestore(c), newInit(c), newVersion(c),
 	)
 	root.InitDefaultHelpCmd()

@@ -31,6 +31,7 @@ type generator struct {
 	ended  map[int64]bool   // runs that have ended, as far as is known
 	gone   map[int64]bool   // runs that are or were removed
 	faulty bool             // also makes parts that must fail
+	apart  bool             // which they do not by ids of other shards
 	ms     int              // of the latest time used
 }
 
@@ -134,11 +135,23 @@ func (g *generator) tombstone(shard uint32) store.Tombstone {
 	g.tombs++
 	switch {
 	case g.faulty && g.ids > 0 && g.choose.sometimes(10):
-		t.ID = fmt.Sprintf("a%d", 1+g.choose(g.ids)) // of a run
+		t.ID = g.taken(shard, fmt.Sprintf("a%d", 1+g.choose(g.ids))) // of a run
 	case g.faulty && g.choose.sometimes(10):
-		t.ID = generatedTombstones[g.choose(g.tombs)]
+		t.ID = g.taken(shard, generatedTombstones[g.choose(g.tombs)])
 	}
 	return t
+}
+
+// taken is an id that may be taken: the one given, unless that may be taken by
+// another shard, with which it is not compared.
+func (g *generator) taken(shard uint32, id string) string {
+	if !g.apart {
+		return id
+	}
+	if ref, ok := g.known(shard); ok {
+		return g.idOf[ref]
+	}
+	return fmt.Sprintf("free%d", g.ids+g.tombs)
 }
 
 // known picks a run of a shard.
@@ -188,10 +201,10 @@ func (g *generator) run(shard uint32) store.Run {
 		g.ended[r.Ref] = true
 	}
 	if g.faulty && g.choose.sometimes(20) {
-		r.ID = fmt.Sprintf("a%d", 1+g.choose(g.ids))
+		r.ID = g.taken(shard, fmt.Sprintf("a%d", 1+g.choose(g.ids)))
 	}
 	if g.faulty && g.tombs > 0 && g.choose.sometimes(20) {
-		r.ID = generatedTombstones[g.choose(g.tombs)]
+		r.ID = g.taken(shard, generatedTombstones[g.choose(g.tombs)])
 	}
 	if g.faulty && g.choose.sometimes(20) {
 		r.Version = "unheard of"

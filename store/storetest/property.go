@@ -28,6 +28,7 @@ func property(t *testing.T, h Harness) {
 		choose := func(n int) int { return index.Draw(rt, "choice") % n }
 		p := &pair{T: rt, ctx: context.Background(), db: h.New(t), model: NewModel(rigShards),
 			gen: newGenerator(choose, rigShards, true)}
+		p.gen.apart = h.Apart
 		p.open()
 		defer func() { p.check("closing", p.real.Close()) }()
 		for _, w := range [][2]string{{flow, flowV1}, {flow, flowV2}, {pay, payV1}} {

@@ -28,6 +28,8 @@ type Database interface {
 type Harness struct {
 	// New makes an empty database that is gone when the test ends.
 	New func(t testing.TB) Database
+	// Apart says that an id is compared with those of its own shard alone.
+	Apart bool
 	// Exclusive says that a database that is open cannot be opened again.
 	Exclusive bool
 	// Crash copies a database, which may be open and in use, to what would be
