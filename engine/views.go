@@ -486,7 +486,9 @@ func (e *Engine) Health(ctx context.Context) rest.Health {
 	if r := e.roster.rivalry(); r != "" {
 		fault("engine", fmt.Errorf("orchestrator %s owns the same shards under namespace %s: give each deployment its own", r, e.cfg.Namespace))
 	}
-	fault("engine", e.strangers.fault())
+	if e.cfg.Leases == nil { // where shards are shared, it is not let in and disturbs nobody
+		fault("engine", e.strangers.fault())
+	}
 	if !e.dispatcher.isConnected() {
 		fault("broker", errors.New("not connected; work goes on when it is back"))
 	}

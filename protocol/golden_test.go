@@ -153,6 +153,9 @@ func goldenMessages(v int) []goldenMessage {
 		refused := &Control{Orchestrator: owner, Refused: "worker speaks version 5, this side 2"}
 		add("control: refused", EncodeControl(v, queue, refused), refused)
 	}
+	if v >= mailVersion {
+		addMail(add, owner)
+	}
 	if v == Version { // as it is really sent
 		add("heartbeat: of one that speaks the version before too", EncodeHeartbeat(heartbeats, small), small)
 		add("announcement: of one that speaks the version before too", EncodeAnnouncement(announcements, &Announcement{Orchestrator: owner, Shards: map[uint32]uint64{}}),
@@ -178,6 +181,15 @@ func goldenMessages(v int) []goldenMessage {
 	}
 	slices.SortStableFunc(all, func(a, b goldenMessage) int { return strings.Compare(a.name, b.name) })
 	return all
+}
+
+// addMail adds what orchestrators send each other.
+func addMail(add func(string, broker.Message, any), from string) {
+	const exchange, to = "ringmaster.shards", "node-b-77aa0010"
+	body := []byte(`{"method":"cancel","id":"order-1001"}`)
+	add("mail: errand", EncodeErrand(exchange, ShardKey(7), from, "12", body), &Mail{Kind: KindErrand, ID: "12", From: from, Body: body})
+	add("mail: reply", EncodeErrandReply(exchange, to, from, "12", body), &Mail{Kind: KindErrandReply, ID: "12", From: from, Body: body})
+	add("mail: letters", EncodeLetters(exchange, 7, from, body), &Mail{Kind: KindLetters, From: from, Body: body})
 }
 
 // format writes all that travels of a message, types of headers included.
@@ -264,6 +276,9 @@ func decodeGolden(g *goldenMessage) (any, error) {
 	case KindRequest:
 		r, err := DecodeRequest(m)
 		return &r, err
+	case KindErrand, KindErrandReply, KindLetters:
+		mail, err := DecodeMail(m)
+		return &mail, err
 	default:
 		a, err := DecodeAnswer(m)
 		return &a, err

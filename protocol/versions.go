@@ -86,6 +86,8 @@ func Features() []Feature {
 	return []Feature{
 		{"`max_version` of heartbeats and announcements", 2, "it ignores the field, and is taken to speak `version` alone"},
 		{"`refused` of controls", 2, "it ignores the field; the orchestrator's log, lists and metrics say it"},
+		{"`heard` of heartbeats, `seq` of announcements", 2, "of a worker that does not say what it has heard, a new owner of a shard waits for two heartbeats"},
+		{"messages between orchestrators (`NS.shards`)", 2, "an orchestrator of version 1 owns all shards alone, and takes part in nothing that is shared"},
 	}
 }
 

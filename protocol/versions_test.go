@@ -154,6 +154,18 @@ func TestRequestsOfAllOlderVersionsAreRead(t *testing.T) {
 	}
 }
 
+// Mail has the form of the version that brought it, so that orchestrators of later
+// versions read it from earlier ones.
+func TestMailIsReadByAllVersionsThatHaveIt(t *testing.T) {
+	for v := 1; v <= Version+1; v++ {
+		m := EncodeErrand("x", "k", "node-a", "1", []byte("{}"))
+		StampVersion(m.Headers, v)
+		if _, err := DecodeMail(&m); (v >= mailVersion && v <= Version) != (err == nil) {
+			t.Errorf("version %d: %v", v, err)
+		}
+	}
+}
+
 func TestFeaturesAreOfVersionsThatThereAre(t *testing.T) {
 	for _, f := range Features() {
 		if f.Since <= 1 || f.Since > Version || f.Older == "" {
