@@ -47,9 +47,10 @@ type Engine struct {
 	oldestEnded      atomic.Int64 // Unix ms of the earliest end of a run; 0: none has ended
 	starting         atomic.Int64
 	hello            chan struct{}
-	news             chan struct{} // what an announcement says has changed
-	lanes            []chan func() // of requests that come through the broker
-	letters          chan struct{} // slots for dead letters on their way
+	news             chan struct{}          // what an announcement says has changed
+	lanes            []chan func()          // of requests that come through the broker
+	letters          chan struct{}          // slots for dead letters on their way
+	ownHeartbeats    atomic.Pointer[string] // the queue on which workers' heartbeats come
 
 	background context.Context // ends with the engine; for reads that serve no caller
 	end        context.CancelFunc

@@ -48,6 +48,7 @@ type peer struct {
 	pending []*sent                   // of these, what is to be published
 	cancels []protocol.TaskID
 	drain   bool // tell it to drain
+	tell    bool // tell it its watermark, if nothing else does
 	seq     uint64
 	dirty   bool
 
@@ -317,15 +318,15 @@ func (d *dispatcher) forget(p *peer, how string) {
 	}
 }
 
-// sweep looks for workers that went silent, and ends the limbo of recovered
-// tasks. It runs once an interval.
+// sweep ends the limbo of recovered tasks, and forgets what is of no use any more.
+// It runs once an interval.
 func (d *dispatcher) sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.eng.clock.since()
 	if now-d.swept > 2*d.eng.cfg.HeartbeatInterval {
-		// This process stood still: heartbeats wait to be read. Nobody is
-		// silent before they have been.
+		// This process stood still, and maybe the workers with it. Nobody is silent
+		// before they had time to say something.
 		for _, p := range d.peers {
 			p.graceUntil = max(p.graceUntil, now+silentAfter*max(p.interval, d.eng.cfg.HeartbeatInterval))
 		}
@@ -336,13 +337,6 @@ func (d *dispatcher) sweep() {
 		inFlight += len(p.out)
 	}
 	d.eng.setResidents(inFlight)
-	if d.connected {
-		for _, p := range d.sortedPeers() {
-			if now > p.graceUntil && now-p.seen > silentAfter*max(p.interval, d.eng.cfg.HeartbeatInterval) {
-				d.forget(p, "silent")
-			}
-		}
-	}
 	for worker, m := range d.marks {
 		if d.peers[worker] == nil && now-m.used > watermarkKept {
 			delete(d.marks, worker)

@@ -36,6 +36,7 @@ func (e *Engine) subscribe(ctx context.Context) error {
 		{Queue: ns + ".results." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onResults, Bindings: e.binding(protocol.ResultsExchange(ns), mine...)},
 		{
 			Queue: ns + ".heartbeats." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onHeartbeat,
+			OnDeclared: func(queue string) { e.ownHeartbeats.Store(&queue) },
 			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout}}},
 		},
 		{
@@ -215,41 +216,11 @@ func (d *dispatcher) elsewhere(id protocol.TaskID) bool {
 	return false
 }
 
-// settled moves the watermarks of workers' results that are durable.
-func (d *dispatcher) settled(results []settledResult) {
-	if len(results) == 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.eng.clock.since()
-	for _, r := range results {
-		m := d.marks[r.worker]
-		if m == nil {
-			m = &watermark{}
-			d.marks[r.worker] = m
-		}
-		m.used = now
-		m.done(r.seq)
-	}
-}
-
-// raiseFloor takes in that a worker will not use the numbers below floor for
-// this orchestrator any more.
-func (d *dispatcher) raiseFloor(worker string, floor uint64) {
-	if floor <= 1 {
-		return
-	}
-	m := d.marks[worker]
-	if m == nil {
-		m = &watermark{}
-		d.marks[worker] = m
-	}
-	m.used = d.eng.clock.since()
-	m.raise(floor)
-}
-
 func (e *Engine) onHeartbeat(dl broker.Delivery) {
+	if dl.Type == kindProbe {
+		e.probed(&dl.Message)
+		return
+	}
 	hb, err := protocol.DecodeHeartbeat(&dl.Message)
 	if fault, ok := errors.AsType[*protocol.VersionError](err); ok {
 		e.strangers.worker(&hb, fault)
@@ -309,6 +280,7 @@ func (e *Engine) announceLoop(ctx context.Context) {
 		e.clock.follow()
 		e.dispatcher.sweep()
 		e.strangers.sweep()
+		e.probe(ctx)
 	}
 }
 
@@ -324,20 +296,10 @@ func (e *Engine) announce(ctx context.Context, a protocol.Announcement) {
 	}
 	a.Leaving = e.leaving.Load()
 	a.Standby = e.cfg.Leases != nil && e.ownership.standby()
-	a.Durable = e.dispatcher.watermarks()
-	_ = e.conn.Publish(ctx, protocol.EncodeAnnouncement(protocol.AnnouncementsExchange(e.cfg.Namespace), &a))
-}
-
-func (d *dispatcher) watermarks() map[string]uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	marks := make(map[string]uint64, len(d.marks))
-	for worker, m := range d.marks {
-		if m.low > 0 {
-			marks[worker] = m.low
-		}
+	a.Durable = e.dispatcher.tellMarks()
+	if err := e.conn.Publish(ctx, protocol.EncodeAnnouncement(protocol.AnnouncementsExchange(e.cfg.Namespace), &a)); err != nil {
+		e.dispatcher.untold(a.Durable)
 	}
-	return marks
 }
 
 // deadLetter keeps a message that cannot be understood where an operator can

@@ -138,8 +138,29 @@ func TestPauseOfTheOrchestratorDoesNotKillItsWorkers(t *testing.T) {
 	// heartbeats wait in the queue while the sweep's tick is due.
 	e.clock.start = e.clock.start.Add(-5 * time.Second)
 	d.sweep()
+	d.silence(e.clock.since())
 	if d.peers["a"] == nil {
 		t.Errorf("the worker counts as dead; told to the run: %+v", e.shards.get(0).inbox.items)
+	}
+}
+
+func TestHeartbeatsThatWaitToBeReadAreNoSilence(t *testing.T) {
+	e := idleEngine(t, nil)
+	d := e.dispatcher
+	d.sweep()
+	join(d, beatOf("a", "qa", 1))
+	sent := e.clock.since()
+	for range 10 { // as many seconds behind
+		e.clock.start = e.clock.start.Add(-time.Second)
+		d.sweep()
+	}
+	d.silence(sent + time.Second)
+	if d.peers["a"] == nil {
+		t.Fatal("a worker is dead whose heartbeats may wait to be read")
+	}
+	d.silence(e.clock.since())
+	if d.peers["a"] != nil {
+		t.Error("a worker is alive that has been silent for ten intervals")
 	}
 }
 

@@ -27,6 +27,7 @@ type parcel struct {
 	drain   bool
 	refused string // why it gets no tasks
 	durable uint64
+	tell    bool // of durable
 }
 
 // sendLoop publishes what the dispatcher placed. While it is busy with one
@@ -66,9 +67,6 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 			continue // its tasks move when it is heard of again, or forgotten
 		}
 		pc := parcel{peer: p, queue: p.queue, version: p.version, batches: p.batches, cancels: p.cancels, drain: p.drain}
-		if m := d.marks[p.id]; m != nil {
-			pc.durable = m.low
-		}
 		for _, s := range p.pending {
 			if s.dropped {
 				continue
@@ -82,7 +80,11 @@ func (d *dispatcher) collect(buf []parcel) []parcel {
 			s.task.NotAfter = notAfter
 			pc.tasks, pc.bodies = append(pc.tasks, s), append(pc.bodies, s.task)
 		}
-		p.pending, p.cancels, p.drain = nil, nil, false
+		if m := d.marks[p.id]; m != nil {
+			pc.durable, pc.tell = m.low, p.tell && m.due
+			m.due = m.due && !pc.tell && len(pc.tasks)+len(pc.cancels) == 0
+		}
+		p.pending, p.cancels, p.drain, p.tell = nil, nil, false, false
 		buf = append(buf, pc)
 	}
 	d.dirty = d.dirty[:0]
@@ -107,12 +109,15 @@ func (d *dispatcher) unsent(pc *parcel) {
 	p.pending = append(pc.tasks, p.pending...)
 	p.cancels = append(pc.cancels, p.cancels...)
 	p.drain = p.drain || pc.drain
+	if m := d.marks[p.id]; m != nil {
+		m.due = true
+	}
 	d.mark(p)
 }
 
 // pack encodes a parcel.
 func (e *Engine) pack(msgs []broker.Message, pc *parcel) []broker.Message {
-	if len(pc.cancels) > 0 || pc.drain || pc.refused != "" {
+	if len(pc.cancels) > 0 || pc.drain || pc.refused != "" || pc.tell && len(pc.tasks) == 0 {
 		msgs = append(msgs, protocol.EncodeControl(pc.version, pc.queue, &protocol.Control{
 			Orchestrator: e.id, Cancel: pc.cancels, Drain: pc.drain, Durable: pc.durable, Refused: pc.refused,
 		}))
