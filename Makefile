@@ -34,7 +34,7 @@ test-race: ## the same under the race detector
 bench: build ## measure against the broker's and the disk's own ceiling; writes bench/latest.json
 	$(GO) run ./bench --bin $(BIN)
 
-bench-quick: build ## the same with shorter phases, in about two minutes
+bench-quick: build ## the same with shorter phases, in about three minutes
 	$(GO) run ./bench --bin $(BIN) --quick
 
 chaos: build ## break every part of a whole deployment while 20,000 orders run through it; CHAOS='--seed N' repeats a plan

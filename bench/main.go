@@ -53,6 +53,8 @@ func main() {
 		switch os.Args[1] {
 		case "echo":
 			exit(childMain(os.Args[2:], echoMain))
+		case "crowd":
+			exit(childMain(os.Args[2:], crowdMain))
 		case "worker":
 			exit(childMain(os.Args[2:], workerMain))
 		case "bank":
@@ -65,7 +67,7 @@ func main() {
 	flag.StringVar(&o.table, "table", "", "`file` for the table in Markdown")
 	flag.StringVar(&o.dir, "dir", "", "new `directory` for databases and logs, which then stay; default: a temporary one")
 	flag.StringVar(&o.profile, "profile", "", "new `directory` for CPU profiles of the saturated orchestrator and worker")
-	flag.BoolVar(&o.quick, "quick", false, "shorter phases: noisier figures in about two minutes")
+	flag.BoolVar(&o.quick, "quick", false, "shorter phases: noisier figures in about three minutes")
 	flag.StringVar(&o.only, "only", "", "comma-separated `phases`: "+phaseNames()+"; default: all")
 	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "give up after this time")
 	flag.Float64Var(&o.rate, "rate", 0, "load80: offer so many runs per second instead of 80 % of what was reached")

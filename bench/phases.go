@@ -31,6 +31,7 @@ var phases = []phase{
 	{"postgres", "light load and saturation with all state in PostgreSQL", measurePostgres},
 	{"several", "the same with two orchestrators on these cores, one of which is killed", measureSeveral},
 	{"load80", "80 % of that rate, offered whether or not the system keeps up", measureLoad80},
+	{"workers", "a thousand workers: what they cost, and what a task costs among them", measureWorkers},
 	{"history", "size of the database, checkpointed", measureHistory},
 	{"tcc", "saturation with TCCs of two participants", measureTCC},
 	{"twophase", "saturation with two-phase commits of two participants", measureTwoPhase},
@@ -73,6 +74,7 @@ type durations struct {
 	warmUp       time.Duration
 	saturated    time.Duration
 	load80       time.Duration
+	crowd        time.Duration // each of an idle and a busy crowd of workers
 	transactions time.Duration // each of TCC and two-phase commit
 	databases    time.Duration // the same on real databases, and the ceiling of each
 	failing      time.Duration
@@ -85,13 +87,13 @@ type durations struct {
 func durationsOf(quick bool) durations {
 	d := durations{
 		echo: 3 * time.Second, echoRuns: 3, latencies: 5_000, sqlite: time.Second, light: 2_000,
-		warmUp: 4 * time.Second, saturated: 15 * time.Second, load80: 15 * time.Second,
+		warmUp: 4 * time.Second, saturated: 15 * time.Second, load80: 15 * time.Second, crowd: 5 * time.Second,
 		transactions: 10 * time.Second, databases: 8 * time.Second, failing: 10 * time.Second,
 		kills: 3, settle: 30 * time.Second, unloaded: 10_000, loaded: 100_000,
 	}
 	if quick {
 		d.echo, d.echoRuns, d.latencies, d.sqlite, d.light = 2*time.Second, 2, 2_000, 400*time.Millisecond, 500
-		d.warmUp, d.saturated, d.load80 = 2*time.Second, 6*time.Second, 6*time.Second
+		d.warmUp, d.saturated, d.load80, d.crowd = 2*time.Second, 6*time.Second, 6*time.Second, 3*time.Second
 		d.transactions, d.databases, d.failing = 4*time.Second, 2*time.Second, 4*time.Second
 		d.kills, d.settle = 2, 8*time.Second
 	}

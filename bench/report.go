@@ -99,6 +99,10 @@ var bars = map[string]bar{
 	"history.bytes_per_run":       {factor: 1000},
 	"orchestrator.rss_mb.100k":    {factor: 1.2, of: "orchestrator.rss_mb.10k"},
 	"recovery.resume_ms":          {factor: 1000},
+
+	"workers.1000.dispatch.p50_ms":        {factor: 2, of: "workers.2.dispatch.p50_ms"},
+	"workers.1000.heartbeat_cpu_ms_per_s": {factor: 100},
+	"workers.1000.rebuild_ms":             {factor: 20},
 }
 
 // verdict says whether a figure reaches its bar, and what that is.

@@ -110,6 +110,17 @@ func (w workload) starts(n int) ([]rest.Start, error) {
 	return out, nil
 }
 
+// serveProfiles serves profiles at an address, if there is one, until stop is
+// called.
+func serveProfiles(address string) (stop func()) {
+	if address == "" {
+		return func() {}
+	}
+	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second} // the default mux has the profiles
+	go func() { _ = server.ListenAndServe() }()
+	return func() { _ = server.Close() }
+}
+
 // workerMain is a worker process.
 func workerMain(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	url := fs.String("amqp-url", "", "")
@@ -121,11 +132,7 @@ func workerMain(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if *pprofListen != "" {
-		server := &http.Server{Addr: *pprofListen, ReadHeaderTimeout: 5 * time.Second} // the default mux has the profiles
-		defer server.Close()
-		go func() { _ = server.ListenAndServe() }()
-	}
+	defer serveProfiles(*pprofListen)()
 	broker, err := rabbit.New(rabbit.Config{URLs: []string{*url}})
 	if err != nil {
 		return err
