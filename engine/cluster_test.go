@@ -51,7 +51,7 @@ func TestRunsSurviveTheLossOfBrokerNodes(t *testing.T) {
 	f.begin(ctx, 24)
 	f.more(200)
 	kill, start := (*testenv.Rabbit).Kill, func(r *testenv.Rabbit) error { return r.Start(ctx) }
-	cut, heal := func(r *testenv.Rabbit) error { return r.CutOff(ctx) }, func(r *testenv.Rabbit) error { return r.Heal(ctx) }
+	cut, heal := func(r *testenv.Rabbit) error { return r.CutOff(ctx) }, func(r *testenv.Rabbit) error { return cluster.Mend(ctx, r) }
 	for _, fault := range []struct {
 		name     string
 		do, undo func(*testenv.Rabbit) error
@@ -285,6 +285,17 @@ func (f *flow) end() []string {
 type inboxShop struct {
 	db  *sqlx.DB
 	box *inbox.Inbox
+
+	mu   sync.Mutex
+	most worker.TaskInfo // the one of most attempts
+}
+
+func (s *inboxShop) tried(task worker.TaskInfo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if task.Attempt > s.most.Attempt {
+		s.most = task
+	}
 }
 
 func newInboxShop(t *testing.T) *inboxShop {
@@ -296,13 +307,14 @@ func newInboxShop(t *testing.T) *inboxShop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &inboxShop{db, box}
+	return &inboxShop{db: db, box: box}
 }
 
 func (s *inboxShop) handlers() handlers {
 	h := handlers{}
 	for typ, output := range map[string]string{"create": `{"id":7}`, "pay": `{"amount":12}`, "deliver": `{}`, "uncreate": `null`, "refund": `null`} {
 		h[typ] = func(ctx context.Context, _ []byte) ([]byte, error) {
+			s.tried(worker.TaskFrom(ctx))
 			return s.box.Do(ctx, func(ctx context.Context, tx *sqlx.Tx) ([]byte, error) {
 				_, err := tx.ExecContext(ctx, `INSERT INTO effects VALUES (?, ?)`, worker.TaskFrom(ctx).RunID, typ)
 				return []byte(output), err
@@ -336,7 +348,7 @@ func (s *inboxShop) audit(t *testing.T, ids []string) {
 	if len(done) != len(ids) {
 		t.Errorf("%d orders had effects, %d were acknowledged", len(done), len(ids))
 	}
-	t.Logf("%d orders, each effect once", len(ids))
+	t.Logf("%d orders, each effect once; at most %d attempts of a task", len(ids), s.most.Attempt)
 }
 
 // whereabouts learns from the log to which node each Conn is connected, and how

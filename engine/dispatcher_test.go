@@ -136,6 +136,27 @@ func TestTaskThatIsNotListedTwiceIsLost(t *testing.T) {
 	}
 }
 
+// A worker that was silent for a while still counts what it received before.
+func TestTaskOnItsWayToAWorkerThatCameBackIsNotLost(t *testing.T) {
+	d := newDesk(t)
+	d.beat("a", "q1", nil)
+	d.give(1)
+	d.give(2)
+	d.expect("at first", map[string]int{"q1": 2})
+	d.forget(d.peers["a"], "silent")
+	d.eng.shards.get(0).inbox.take(nil)
+	received := func(hb *protocol.Heartbeat) { hb.Received = map[string]uint64{d.eng.id: 2} }
+	d.beat("a", "q1", received)
+	d.give(3)
+	d.expect("when it is back", map[string]int{"q1": 1})
+	for range 3 {
+		d.beat("a", "q1", received)
+	}
+	if got := d.eng.shards.get(0).inbox.take(nil); len(got) != 0 {
+		t.Errorf("the run hears %+v of a task that is on its way", got[0].input)
+	}
+}
+
 func TestUnpublishedParcelGoesOutLater(t *testing.T) {
 	d := newDesk(t)
 	d.beat("a", "q1", nil)

@@ -106,7 +106,9 @@ func (d *dispatcher) heard(hb *protocol.Heartbeat) {
 		if hb.Leaving {
 			return
 		}
-		p = &peer{id: hb.Worker, service: hb.Service, out: map[protocol.TaskID]*sent{}}
+		// One that was taken for dead has received tasks of ours: the numbers go
+		// on from there, or the next would look received, and lost.
+		p = &peer{id: hb.Worker, service: hb.Service, seq: hb.Received[d.eng.id], out: map[protocol.TaskID]*sent{}}
 		d.peers[hb.Worker] = p
 		d.meet(p)
 		d.eng.log.Info("worker joined", "worker", hb.Worker, "service", hb.Service, "task_types", hb.TaskTypes)

@@ -216,6 +216,33 @@ func (r *Rabbit) Split(ctx context.Context) (bool, error) {
 	return err == nil && strings.TrimSpace(out) != "[]", err
 }
 
+// mendTime bounds how long a node that was cut off may take to rejoin by
+// itself.
+const mendTime = 30 * time.Second
+
+// Mend heals a node that was cut off and waits until the cluster is whole. A
+// node that does not rejoin by itself, which happens when it is healed just as
+// the others miss it, is restarted, as its operator would.
+func (c *Cluster) Mend(ctx context.Context, r *Rabbit) error {
+	if err := r.Heal(ctx); err != nil {
+		return err
+	}
+	soon, cancel := context.WithTimeout(ctx, mendTime)
+	defer cancel()
+	if c.AwaitWhole(soon) == nil {
+		if split, err := r.Split(ctx); err == nil && !split {
+			return nil
+		}
+	}
+	if err := r.Kill(); err != nil {
+		return err
+	}
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
+	return c.AwaitWhole(ctx)
+}
+
 // Close ends the nodes and removes their directory and network.
 func (c *Cluster) Close() error {
 	var errs []error
