@@ -259,6 +259,23 @@ func TestATypedWaitTellsHowARunEnded(t *testing.T) {
 	}
 }
 
+func TestEndedAtLeavesOutWhatHasNotEnded(t *testing.T) {
+	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	c, s := newClient(t,
+		answer{status: 200, body: rest.Run{ID: "ended", Status: "succeeded", Ended: &at}},
+		answer{status: 200, body: rest.Run{ID: "removed", Status: "aborted", Ended: &at, Removed: &at}},
+		answer{status: 200, body: rest.Run{ID: "runs", Status: "running"}},
+		refuse(404, "unknown_run"),
+	)
+	ended, err := c.EndedAt(t.Context(), []string{"ended", "removed", "runs", "unknown"})
+	if err != nil || fmt.Sprint(ended) != fmt.Sprint(map[string]time.Time{"ended": at, "removed": at}) {
+		t.Errorf("%v, %v", ended, err)
+	}
+	if want := "GET /api/v1/runs/removed/wait?timeout=0s"; s.calls[1] != want {
+		t.Errorf("%s, want %s", s.calls[1], want)
+	}
+}
+
 func TestListsGoThroughAllPages(t *testing.T) {
 	c, s := newClient(t,
 		answer{status: 200, body: rest.RunPage{Runs: []rest.Run{{ID: "c"}, {ID: "b"}}, Next: "2"}},

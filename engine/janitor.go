@@ -17,7 +17,8 @@ const (
 	removeBatch = 100
 	// janitorShare divides time: after a batch the janitor rests that many times
 	// as long as the batch took, from its first read until it was durable. Under
-	// load, when commits take longer, it rests longer.
+	// load, when commits take longer, it rests longer. When it has fallen behind
+	// it rests as long as it works.
 	janitorShare = 4
 	// janitorPeriod is the longest time between two looks for what is to go.
 	janitorPeriod = time.Minute
@@ -95,7 +96,11 @@ func (e *Engine) janitorLoop(ctx context.Context) {
 			e.log.Error("removing old runs failed", "again_in", j.period(), "error", err)
 			timer.Reset(j.period())
 		case more:
-			timer.Reset(max(janitorShare*took, time.Millisecond))
+			share := time.Duration(janitorShare)
+			if j.behind() {
+				share = 1
+			}
+			timer.Reset(max(share*took, time.Millisecond))
 		default:
 			timer.Reset(j.period())
 		}
@@ -109,6 +114,12 @@ func (j *janitor) period() time.Duration {
 		p = min(p, r/4)
 	}
 	return max(p, 10*time.Millisecond)
+}
+
+// behind tells whether runs are there that should have gone a while ago.
+func (j *janitor) behind() bool {
+	oldest, retain := j.eng.oldestEnded.Load(), j.eng.cfg.Retain
+	return retain > 0 && oldest != 0 && j.eng.clock.now().Sub(time.UnixMilli(oldest)) > retain+max(retain/4, janitorPeriod)
 }
 
 // round removes one batch of one shard. It tells whether there is more to do

@@ -46,6 +46,7 @@ type Options struct {
 	LookupTimeout time.Duration
 	// Ended says when each of the given runs ended; runs that have not ended
 	// are left out. With it, [Inbox.Cleanup] keeps the rows of unended runs.
+	// EndedAt of a client of the HTTP API is such a function.
 	Ended func(ctx context.Context, runs []string) (map[string]time.Time, error)
 }
 
