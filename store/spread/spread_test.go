@@ -143,3 +143,62 @@ func TestAShardThatIsMovedIsWhole(t *testing.T) {
 }
 
 var errCut = errors.New("cut short")
+
+// late is a store that something happens to before each acquisition.
+type late struct {
+	store.Store
+	before func()
+}
+
+func (l *late) Acquire(ctx context.Context, shard uint32, owner string) (uint64, int64, error) {
+	l.before()
+	return l.Store.Acquire(ctx, shard, owner)
+}
+
+// S14: who reads where a shard is and acquires it there when it has moved away does not
+// have it.
+func TestAShardIsNotAcquiredWhereItHasBeen(t *testing.T) {
+	var stores []store.Store
+	for _, path := range newFiles(t, 2) {
+		s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Shards: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		stores = append(stores, s)
+	}
+	open := func(stores ...store.Store) *spread.Store {
+		s, err := spread.New(t.Context(), spread.Config{Stores: stores})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	mover := open(stores...)
+	spread.Hook(mover, func(string) error { return nil })
+	first := &late{Store: stores[0], before: func() {}}
+	owner := open(first, stores[1])
+	if _, _, err := owner.Acquire(t.Context(), 0, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	first.before = func() {
+		first.before = func() {}
+		if err := mover.Move(t.Context(), 0, 2); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, _, err := owner.Acquire(t.Context(), 0, "owner"); !errors.Is(err, spread.ErrMoving) {
+		t.Errorf("acquiring where the shard was: %v", err)
+	}
+	epoch, _, err := owner.Acquire(t.Context(), 0, "owner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who, now, err := stores[1].Owner(t.Context(), 0); err != nil || who != "owner" || now != epoch {
+		t.Errorf("the owner where it is: %s, %d, %v", who, now, err)
+	}
+	// And of the databases in another order nothing is made.
+	if _, err := spread.New(t.Context(), spread.Config{Stores: []store.Store{stores[1], stores[0]}}); err == nil {
+		t.Error("databases were taken in another order")
+	}
+}
