@@ -91,12 +91,15 @@ func TestItExcludesTheMutexOfEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close(context.Background()) }()
-	theirs, err := concurrency.NewSession(connect(t, url))
-	if err != nil {
-		t.Fatal(err)
+	newMutex := func() *concurrency.Mutex {
+		theirs, err := concurrency.NewSession(connect(t, url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = theirs.Close() })
+		return concurrency.NewMutex(theirs, etcd.DefaultPrefix+"/leases/shared%2Fname")
 	}
-	defer func() { _ = theirs.Close() }()
-	mutex := concurrency.NewMutex(theirs, etcd.DefaultPrefix+"/leases/shared%2Fname")
+	mutex, another := newMutex(), newMutex()
 
 	if err := mutex.Lock(t.Context()); err != nil {
 		t.Fatal(err)
@@ -107,7 +110,7 @@ func TestItExcludesTheMutexOfEtcd(t *testing.T) {
 	got := make(chan error, 1)
 	go func() {
 		l, err := s.Lock(t.Context(), "shared/name")
-		if err == nil && mutex.TryLock(t.Context()) == nil {
+		if err == nil && another.TryLock(t.Context()) == nil {
 			err = errors.New("the mutex was locked while the lease was held")
 		}
 		if err == nil {
