@@ -105,30 +105,50 @@ func (b *backend) Lock(ctx context.Context, name string) (uint64, error) {
 	below := b.p.below(name)
 	key := b.key(below)
 	ctx = clientv3.WithRequireLeader(ctx)
-	for {
-		answer, err := b.p.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-			Then(clientv3.OpPut(key, b.owner, clientv3.WithLease(b.lease))).
-			Else(clientv3.OpGet(key)).Commit()
-		if err != nil {
-			return 0, lost(err)
-		}
-		mine := answer.Header.Revision
-		if !answer.Succeeded {
-			mine = answer.Responses[0].GetResponseRange().Kvs[0].CreateRevision
-		}
-		if err := b.awaitOlder(ctx, below, mine); err != nil {
+	for waits := false; ; waits = true {
+		token, err := b.wait(ctx, below, key)
+		switch {
+		case token != 0:
+			return token, nil
+		case err != nil && !waits && !errors.Is(err, errWaits):
 			return 0, err
-		}
-		// Somebody may have removed the key meanwhile, and then it is another's turn.
-		still, err := b.p.client.Get(ctx, key)
-		if err != nil {
-			return 0, lost(err)
-		}
-		if len(still.Kvs) == 1 && still.Kvs[0].CreateRevision == mine {
-			return uint64(mine), nil
+		case err != nil:
+			if err := session.Pause(ctx, err); err != nil {
+				return 0, err
+			}
 		}
 	}
+}
+
+// errWaits is in the errors of those who have a place among those who wait.
+var errWaits = errors.New("waiting for a lease")
+
+// wait makes the key, if it is not there, and waits until it is the oldest. Zero
+// says that somebody has removed it meanwhile.
+func (b *backend) wait(ctx context.Context, below, key string) (uint64, error) {
+	answer, err := b.p.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+		Then(clientv3.OpPut(key, b.owner, clientv3.WithLease(b.lease))).
+		Else(clientv3.OpGet(key)).Commit()
+	if err != nil {
+		return 0, lost(err)
+	}
+	mine := answer.Header.Revision
+	if !answer.Succeeded {
+		mine = answer.Responses[0].GetResponseRange().Kvs[0].CreateRevision
+	}
+	if err := b.awaitOlder(ctx, below, mine); err != nil {
+		return 0, fmt.Errorf("%w: %w", errWaits, err)
+	}
+	// If it has gone, it is another's turn.
+	still, err := b.p.client.Get(ctx, key)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errWaits, lost(err))
+	}
+	if len(still.Kvs) == 1 && still.Kvs[0].CreateRevision == mine {
+		return uint64(mine), nil
+	}
+	return 0, nil
 }
 
 // awaitOlder returns when there is no key that is older than a revision.

@@ -123,7 +123,8 @@ func brokenConnection(t *testing.T, c Config) {
 	release(t, l)
 }
 
-// lockAgain repeats Lock after errors that end nothing.
+// lockAgain repeats Lock after an error that ends nothing: the first request may be
+// under way when the connection breaks.
 func lockAgain(ctx context.Context, s lock.Session, name string) error {
 	for {
 		_, err := s.Lock(ctx, name)

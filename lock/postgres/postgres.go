@@ -103,10 +103,7 @@ func (p *Provider) create(ctx context.Context) (err error) {
 			err = fmt.Errorf("creating the schema %s of leases: %w", p.schema, err)
 		}
 	}()
-	var there bool
-	// Not to_regclass, which may answer from a cache.
-	const exists = `SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'leases')`
-	if err := p.db.QueryRowContext(ctx, exists, p.schema).Scan(&there); err != nil || there {
+	if there, err := p.there(ctx, p.db); err != nil || there {
 		return err
 	}
 	tx, err := p.db.BeginTx(ctx, nil)
@@ -117,7 +114,7 @@ func (p *Provider) create(ctx context.Context) (err error) {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, p.channel()); err != nil {
 		return err
 	}
-	if err := tx.QueryRowContext(ctx, exists, p.schema).Scan(&there); err != nil || there {
+	if there, err := p.there(ctx, tx); err != nil || there {
 		return err
 	}
 	// One that may not create schemas may have been given this one.
@@ -133,6 +130,29 @@ func (p *Provider) create(ctx context.Context) (err error) {
 		return err
 	}
 	return tx.Commit()
+}
+
+// version is that of the schema.
+const version = 1
+
+// there reports whether the schema is there, in a version that is known.
+func (p *Provider) there(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}) (bool, error) {
+	var there bool
+	// Not to_regclass, which may answer from a cache.
+	if err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = 'lease_version')`, p.schema).Scan(&there); err != nil || !there {
+		return false, err
+	}
+	var have int
+	if err := db.QueryRowContext(ctx, p.sql(`SELECT version FROM {s}.lease_version`)).Scan(&have); err != nil {
+		return false, err
+	}
+	if have != version {
+		return false, fmt.Errorf("it has version %d, and this program knows %d", have, version)
+	}
+	return true, nil
 }
 
 // Open implements lock.Provider.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,6 +114,17 @@ func TestManyProvidersCreateOneSchema(t *testing.T) {
 		if _, err := session(t, provider(t, postgres.Config{DB: db, Schema: schema})).TryLock(t.Context(), "name"); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestASchemaOfAnotherVersionIsRefused(t *testing.T) {
+	db := openDB(t, testenv.Postgres(t))
+	provider(t, postgres.Config{DB: db})
+	if _, err := db.ExecContext(t.Context(), `UPDATE ringmaster_locks.lease_version SET version = 99`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := postgres.New(t.Context(), postgres.Config{DB: db}); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Fatalf("a schema of version 99: %v", err)
 	}
 }
 

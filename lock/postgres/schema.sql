@@ -1,3 +1,7 @@
+-- What follows, as a whole. A later version makes itself of an earlier one.
+CREATE TABLE {s}.lease_version (version int NOT NULL);
+INSERT INTO {s}.lease_version VALUES (1);
+
 CREATE TABLE {s}.lease_sessions (
 	id      text PRIMARY KEY,
 	owner   text NOT NULL,
@@ -56,10 +60,19 @@ BEGIN
 	END IF;
 END $$;
 
+-- What a session itself gives up it need not be told: transactions that notify
+-- commit one after the other in the whole server.
+CREATE FUNCTION {s}.lease_leaving(p_session text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('ringmaster.leaving', p_session, true);
+END $$;
+
 -- Whoever ends a lease or a session, be it by hand: its holder is told, and the next.
 CREATE FUNCTION {s}.lease_removed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM pg_notify('{c}', 'lost ' || OLD.session || ' ' || OLD.name || ' ' || OLD.token);
+	IF current_setting('ringmaster.leaving', true) IS DISTINCT FROM OLD.session THEN
+		PERFORM pg_notify('{c}', 'lost ' || OLD.session || ' ' || OLD.name || ' ' || OLD.token);
+	END IF;
 	PERFORM {s}.lease_wake(OLD.name);
 	RETURN NULL;
 END $$;
@@ -67,7 +80,9 @@ CREATE TRIGGER lease_removed AFTER DELETE ON {s}.leases FOR EACH ROW EXECUTE FUN
 
 CREATE FUNCTION {s}.lease_session_removed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM pg_notify('{c}', 'ended ' || OLD.id);
+	IF current_setting('ringmaster.leaving', true) IS DISTINCT FROM OLD.id THEN
+		PERFORM pg_notify('{c}', 'ended ' || OLD.id);
+	END IF;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER lease_session_removed AFTER DELETE ON {s}.lease_sessions FOR EACH ROW EXECUTE FUNCTION {s}.lease_session_removed();
@@ -149,6 +164,7 @@ END $$;
 CREATE FUNCTION {s}.lease_release(p_session text, p_name text, p_token bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM {s}.lease_alone(p_name);
+	PERFORM {s}.lease_leaving(p_session);
 	DELETE FROM {s}.leases WHERE name = p_name AND session = p_session AND token = p_token;
 	RETURN FOUND;
 END $$;
@@ -157,6 +173,7 @@ END $$;
 CREATE FUNCTION {s}.lease_forget(p_session text, p_name text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM {s}.lease_alone(p_name);
+	PERFORM {s}.lease_leaving(p_session);
 	DELETE FROM {s}.leases WHERE name = p_name AND session = p_session;
 	DELETE FROM {s}.lease_waiters WHERE name = p_name AND session = p_session;
 	IF FOUND THEN
@@ -169,6 +186,7 @@ CREATE FUNCTION {s}.lease_end(p_session text) RETURNS void LANGUAGE plpgsql AS $
 DECLARE n text;
 BEGIN
 	PERFORM {s}.lease_durably();
+	PERFORM {s}.lease_leaving(p_session);
 	FOR n IN SELECT name FROM {s}.leases WHERE session = p_session
 		UNION SELECT name FROM {s}.lease_waiters WHERE session = p_session ORDER BY 1 LOOP
 		PERFORM {s}.lease_forget(p_session, n);

@@ -50,9 +50,15 @@ func (b *backend) Lock(ctx context.Context, name string) (uint64, error) {
 	wake := make(chan struct{}, 1)
 	b.expectWake(name, wake)
 	defer b.expectWake(name, nil)
-	for {
+	for waits := false; ; waits = true {
 		token, wait, err := b.take(ctx, name, true)
-		if err != nil || wait == 0 {
+		switch {
+		case err != nil && waits:
+			if err := session.Pause(ctx, err); err != nil {
+				return 0, err
+			}
+			continue
+		case err != nil || wait == 0:
 			return token, err
 		}
 		timer := time.NewTimer(wait)

@@ -321,10 +321,18 @@ func (b *backend) Lock(ctx context.Context, name string) (uint64, error) {
 	b.expectWake(name, wake)
 	defer b.expectWake(name, nil)
 	several := len(b.p.nodes) > 1
-	for {
+	for waits := false; ; waits = true {
 		token, wait, err := b.try(ctx, name, !several)
-		if !errors.Is(err, lock.ErrHeld) {
-			return token, err
+		switch {
+		case err == nil:
+			return token, nil
+		case !errors.Is(err, lock.ErrHeld) && !waits:
+			return 0, err
+		case !errors.Is(err, lock.ErrHeld):
+			if err := session.Pause(ctx, err); err != nil {
+				return 0, err
+			}
+			continue
 		}
 		if several {
 			wait += mathrand.N(b.cfg.TTL / 10)

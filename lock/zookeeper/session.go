@@ -193,11 +193,30 @@ func (b *backend) lost(name string, token uint64) {
 // Lock implements session.Backend.
 func (b *backend) Lock(ctx context.Context, name string) (uint64, error) {
 	child, err := askFor(ctx, b, name, func() (string, error) { return b.place(name) })
-	for err == nil {
-		var before <-chan zk.Event
-		before, err = ask(ctx, func() (<-chan zk.Event, error) { return b.before(name, child) })
+	if err != nil {
+		return 0, err
+	}
+	for {
+		token, err := b.turn(ctx, name, child)
+		switch {
+		case err == nil:
+			return token, nil
+		case errors.Is(err, errRemoved):
+			return 0, err
+		}
+		// The node is there as long as the session.
+		if err := session.Pause(ctx, err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// turn waits until a node is the first.
+func (b *backend) turn(ctx context.Context, name, child string) (uint64, error) {
+	for {
+		before, err := ask(ctx, func() (<-chan zk.Event, error) { return b.before(name, child) })
 		if err != nil {
-			break
+			return 0, err
 		}
 		if before == nil {
 			return ask(ctx, func() (uint64, error) { return b.take(name, child) })
@@ -205,14 +224,15 @@ func (b *backend) Lock(ctx context.Context, name string) (uint64, error) {
 		select {
 		case e := <-before:
 			if errors.Is(e.Err, zk.ErrSessionExpired) {
-				err = lock.ErrLost
+				return 0, lock.ErrLost
 			}
 		case <-ctx.Done():
-			err = ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
-	return 0, err
 }
+
+var errRemoved = errors.New("the place among those who wait was removed")
 
 // before watches the node before one's own; nil: it is the first.
 func (b *backend) before(name, child string) (<-chan zk.Event, error) {
@@ -223,7 +243,7 @@ func (b *backend) before(name, child string) (<-chan zk.Event, error) {
 		}
 		i := slices.Index(line, child)
 		if i < 0 {
-			return nil, errors.New("the place among those who wait was removed")
+			return nil, errRemoved
 		}
 		if i == 0 {
 			return nil, nil

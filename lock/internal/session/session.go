@@ -20,7 +20,8 @@ type Backend interface {
 	// session holds it already, because an earlier answer was lost, its token
 	// is returned.
 	TryLock(ctx context.Context, name string) (token uint64, err error)
-	// Lock is TryLock that waits.
+	// Lock is TryLock that waits. Who has a place among those who wait keeps it
+	// when requests fail, and repeats them: see Pause.
 	Lock(ctx context.Context, name string) (token uint64, err error)
 	// Release gives a lease back, or returns lock.ErrNotHolder.
 	Release(ctx context.Context, name string, token uint64) error
@@ -60,6 +61,22 @@ type Session struct {
 type place struct {
 	turn  chan struct{} // holds a value while somebody has it
 	users int           // who has it or waits for it; at zero the place goes
+}
+
+// Pause waits before a request of a waiter is repeated that has failed with err. It
+// returns an error when that is of no use: ctx has ended, or the session has.
+func Pause(ctx context.Context, err error) error {
+	if errors.Is(err, lock.ErrLost) {
+		return err
+	}
+	timer := time.NewTimer(100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Start makes a session of what a provider has opened. The configuration has its
@@ -404,7 +421,15 @@ func (s *Session) exit(name string) {
 func (s *Session) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		first := s.end(fmt.Errorf("%w: it was closed", lock.ErrLost), false)
-		s.backgrnd.Wait()
+		quiet := make(chan struct{})
+		go func() {
+			s.backgrnd.Wait()
+			close(quiet)
+		}()
+		select {
+		case <-quiet:
+		case <-ctx.Done(): // a provider that hangs; it is left to its timeouts
+		}
 		if !first {
 			return
 		}
