@@ -80,8 +80,9 @@ type Feature struct {
 }
 
 // Features are what versions after the first brought. docs/protocol.md repeats
-// the list. Where a task needs one of them, it goes only to a worker that speaks
-// that version; what is merely good to know is left out for older ones.
+// the list. None is needed to perform a task: all that a task may say, version 1
+// says too, so that every task may go to every worker. A feature that is needed
+// must also keep its tasks from workers that speak an older version.
 func Features() []Feature {
 	return []Feature{
 		{"`max_version` of heartbeats and announcements", 2, "it ignores the field, and is taken to speak `version` alone"},
