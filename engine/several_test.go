@@ -33,7 +33,6 @@ type team struct {
 // member is one of them.
 type member struct {
 	team   *team
-	broker broker.Broker
 	*engine.Engine
 	store store.Store
 	locks *lockpg.Provider
