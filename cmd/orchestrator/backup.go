@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ringmaster-dev/ringmaster/internal/render"
+	"github.com/ringmaster-dev/ringmaster/lock"
 	"github.com/ringmaster-dev/ringmaster/store"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 )
@@ -123,6 +124,8 @@ idempotency keys.`,
 func copyFlags(c *cli, cmd *cobra.Command) {
 	daemonFlags(cmd.Flags(), "info")
 	cmd.Flags().String("amqp-url", "", "")
+	cmd.Flags().String("leases", "", leasesFlag)
+	cmd.Flags().Duration("lease-time", lock.DefaultTTL, leaseTimeFlag)
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = f.Name != "config" })
 	cmd.Flags().String("db", defaultServeDB, "SQLite file of the orchestrator")
 	c.outputFlag(cmd)

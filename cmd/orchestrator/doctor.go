@@ -18,6 +18,7 @@ import (
 
 	"github.com/ringmaster-dev/ringmaster/client"
 	"github.com/ringmaster-dev/ringmaster/internal/render"
+	"github.com/ringmaster-dev/ringmaster/lock"
 	"github.com/ringmaster-dev/ringmaster/store"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 )
@@ -52,9 +53,10 @@ func newDoctor(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check this machine and the parts, and say what to do about each fault",
-		Long: `Checks the API, the database, the disk and how fast it makes things durable, the
-broker, the clock, and the limits of the operating system, and says for each
-fault what to do. It opens the database as the orchestrator would, unless one has
+		Long: `Checks the API, the database, the disk and how fast it makes things durable, each
+node of the broker, the clock, and the limits of the operating system, and says
+for each fault what to do. Of a PostgreSQL server it also looks at settings,
+connections and clock, and it takes a lease where orchestrators keep theirs. It opens the database as the orchestrator would, unless one has
 it open, and to measure it writes a small file beside it, or a row, which it
 removes.
 
@@ -85,6 +87,9 @@ Exit status 1 if any check failed; warnings do not count.`,
 	})
 	cmd.Flags().String("db", defaultServeDB, "SQLite file or PostgreSQL database of the orchestrator")
 	cmd.Flags().String("amqp-url", "", "RabbitMQ; without it the broker is not checked")
+	cmd.Flags().String("leases", "", leasesFlag)
+	cmd.Flags().Duration("lease-time", lock.DefaultTTL, leaseTimeFlag)
+	cmd.Flags().Lookup("lease-time").Hidden = true
 	c.outputFlag(cmd)
 	return cmd
 }
@@ -100,8 +105,10 @@ func (c *cli) doctor(ctx context.Context, s settings) error {
 	checks := []check{{"api", c.checkAPI}, {"clock", c.checkClock}}
 	if s.onServer() {
 		for _, db := range s.databases() {
-			checks = append(checks, check{"store", func(ctx context.Context) finding { return checkServer(ctx, s, db) }})
+			checks = append(checks, check{"store", func(ctx context.Context) finding { return checkServer(ctx, s, db) }},
+				check{"server", func(ctx context.Context) finding { return checkServerSettings(ctx, db) }})
 		}
+		checks = append(checks, check{"leases", func(ctx context.Context) finding { return checkProvider(ctx, s) }})
 	} else {
 		checks = append(checks, check{"store", func(ctx context.Context) finding { return c.checkStore(ctx, s) }},
 			check{"disk space", func(context.Context) finding { return checkDisk(filepath.Dir(s.DB)) }},
@@ -314,35 +321,6 @@ func checkSync(dir string) finding {
 		return warn("put the database on a local SSD: every step of a run waits for one such write, shared by all that gather meanwhile", "%s at the median, %s at worst", render.Duration(median), render.Duration(worst))
 	}
 	return ok("a durable write takes %s at the median, %s at worst", render.Duration(median), render.Duration(worst))
-}
-
-func checkBroker(ctx context.Context, s settings) finding {
-	urls := s.brokerURLs()
-	if len(urls) == 0 {
-		return ok("not checked: no --amqp-url; \"orchestrator dev\" needs none")
-	}
-	var found []string
-	var silent *finding // the first node of a cluster that does not answer
-	for _, u := range urls {
-		text, err := askBroker(ctx, u)
-		var refused *amqp.Error
-		switch {
-		case err == nil:
-			found = append(found, text)
-		case errors.As(err, &refused) && refused.Code == amqp.AccessRefused:
-			return brokerFailed(u, err) // the others would refuse too
-		case silent == nil:
-			f := brokerFailed(u, err)
-			silent = &f
-		}
-	}
-	switch {
-	case silent == nil:
-		return ok("%s", strings.Join(found, "; "))
-	case len(found) == 0:
-		return *silent
-	}
-	return warn("start that node, or take it off --amqp-url: work goes on without it, and without one more it may not", "%s; %s", silent.Found, strings.Join(found, "; "))
 }
 
 func askBroker(ctx context.Context, u string) (string, error) {
