@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -268,6 +269,70 @@ func TestARemovedRunIsKnownOverRabbitMQ(t *testing.T) {
 	}
 	for key, n := range l.effects {
 		if n != 1 {
+			t.Errorf("S5: the effect of %s happened %d times", key, n)
+		}
+	}
+}
+
+// TestCrashAtEveryCommitUpToARemoval kills the engine before and after each commit
+// of a run, its removal included. The run is removed in the end, was archived
+// before, and its id stays known.
+func TestCrashAtEveryCommitUpToARemoval(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at := 1; at <= 6; at++ {
+			t.Run(fmt.Sprintf("after=%v/commit=%d", after, at), func(t *testing.T) {
+				t.Parallel()
+				crashWithRemoval(t, after, at)
+			})
+		}
+	}
+}
+
+func crashWithRemoval(t *testing.T, after bool, at int) {
+	var archived atomic.Int64
+	w, l := newWorld(t, func(cfg *engine.Config) {
+		retains(cfg)
+		cfg.Archive = func(_ context.Context, runs []store.Unfinished) error {
+			archived.Add(int64(len(runs)))
+			return nil
+		}
+	}), newLedger()
+	w.worker("a", shop(l))
+	w.start()
+	w.register(order())
+	w.stop()
+
+	w.wrap = crashingAt(at, after)
+	e, start := w.start(), rest.Start{Workflow: "order", ID: "o", Input: orderInput}
+	_, _ = e.StartRun(lifeOf(t, e), start) // it may crash meanwhile
+	w.eventually("the engine crashes, or the run is removed", func() bool {
+		select {
+		case <-e.Done():
+			return true
+		default:
+			tombs, err := w.store.Tombstones(context.Background(), []string{"o"})
+			return err == nil && len(tombs) == 1
+		}
+	})
+	w.stop()
+	w.wrap = nil
+	e = w.start()
+	if _, err := e.StartRun(context.Background(), start); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the run is removed", func() bool {
+		tombs, err := w.store.Tombstones(context.Background(), []string{"o"})
+		return err == nil && len(tombs) == 1
+	})
+	started, err := e.StartRun(context.Background(), start)
+	if err != nil || started.Created || started.Status != "succeeded" {
+		t.Errorf("S10: a repeated start is answered with %+v, %v", started, err)
+	}
+	if archived.Load() == 0 {
+		t.Error("the run was removed, and not archived")
+	}
+	for _, key := range []string{"o/create/action/1", "o/pay/action/1", "o/deliver/action/1"} {
+		if n := l.count(key); n != 1 {
 			t.Errorf("S5: the effect of %s happened %d times", key, n)
 		}
 	}
