@@ -105,7 +105,9 @@ func (s *session) declareExchange(ch *amqp.Channel, x broker.Exchange) error {
 // sharedArgs make a quorum queue. The delivery limit is given because servers
 // differ in what they take without one (3.x none, 4.x 20), and a request that
 // is dropped at a limit would be lost. It must not differ between versions of
-// this program: a queue cannot be declared again with other arguments.
+// this program: a queue cannot be declared again with other arguments. The
+// number of members is left to the server, whose default is the three that a
+// cluster needs, also where one of its nodes is away just then.
 func sharedArgs() amqp.Table {
 	return amqp.Table{
 		amqp.QueueTypeArg:  amqp.QueueTypeQuorum,
