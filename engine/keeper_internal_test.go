@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -147,8 +148,12 @@ func (th *theatre) move() {
 				if th.lossy && th.rng.IntN(8) == 0 {
 					continue
 				}
-				if m, ok := l.message(); ok && th.owner[l.Shard] >= 0 {
-					th.stages[th.owner[l.Shard]].post(l.Shard, m)
+				body, err := json.Marshal([]letter{l})
+				if err != nil {
+					th.t.Fatal(err)
+				}
+				if to := th.owner[l.Shard]; to >= 0 {
+					th.stages[to].lettersCame(body)
 				}
 			}
 			for s := range e.shards.all() {
