@@ -81,7 +81,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "chaos: unexpected argument %q; see --help\n", flag.Arg(0))
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, o, stage.NewScreen(os.Stdout))
 	stop()
 	exit(err)
