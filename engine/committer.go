@@ -125,10 +125,8 @@ func (c *committer) commit(batch []submission) error {
 			return fmt.Errorf("shard %d is owned by another orchestrator: %w", s.id, err)
 		default:
 			batch[c.of[i]].lost = errMoved()
-			if !s.void {
-				s.void = true
-				close(s.stale)
-			}
+			s.void = true
+			s.supersede()
 		}
 	}
 	return nil

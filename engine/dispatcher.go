@@ -95,6 +95,7 @@ type dispatcher struct {
 	askedAt   time.Duration      // when turns were asked for again
 	holdings  map[uint32]holding // by shard
 	epochs    map[uint32]uint64  // of these
+	keepers   map[uint32]uint64  // of all shards, the highest epoch heard of
 	known     knownWorkers
 	connected bool          // to the broker
 	cutAt     time.Duration // when it was lost, by the engine's clock
@@ -113,7 +114,7 @@ type limboTask struct {
 func newDispatcher(e *Engine) *dispatcher {
 	return &dispatcher{
 		eng: e, classes: map[classKey]*class{}, fleets: map[string]*fleet{}, peers: map[string]*peer{}, marks: map[string]*watermark{},
-		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, holdings: map[uint32]holding{}, epochs: map[uint32]uint64{}, known: newKnownWorkers(), connected: true,
+		kick: make(chan struct{}, 1), limbo: map[protocol.TaskID]*limboTask{}, leases: map[string]*lease{}, holdings: map[uint32]holding{}, keepers: map[uint32]uint64{}, epochs: map[uint32]uint64{}, known: newKnownWorkers(), connected: true,
 	}
 }
 

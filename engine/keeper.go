@@ -31,7 +31,7 @@ type turnMessage struct {
 	scheduled int64 // Unix ms
 	token     uint64
 	ahead     int
-	of        uint32 // the task's shard, and its epoch; of a turnCount, the keeper's shard
+	of        uint32 // the shard of who says it, and its epoch
 	epoch     uint64
 	claims    []claim
 }
@@ -95,7 +95,7 @@ func (s *shard) turn(m *turnMessage) {
 	case turnWaits:
 		s.eng.dispatcher.waits(m)
 	case turnCount:
-		s.eng.dispatcher.claims(s.id, m.of)
+		s.eng.dispatcher.claims(s.id, m.of, m.epoch)
 	default:
 		s.keep(m)
 	}
@@ -104,8 +104,8 @@ func (s *shard) turn(m *turnMessage) {
 // keep is the keeper's part.
 func (s *shard) keep(m *turnMessage) {
 	k := &s.keeper
-	if m.epoch < k.epochs[m.of] {
-		return // of an owner that is not one any more
+	if m.epoch < k.epochs[m.of] || !s.owned() {
+		return // one of the two is an owner no more
 	}
 	k.epochs[m.of] = m.epoch
 	if !k.begun {
@@ -158,7 +158,7 @@ func (s *shard) askedTurn(q *turnQueue, m *turnMessage) {
 	}
 	q.add(waiter{m.id, m.scheduled})
 	if ahead := len(q.held) + len(q.waiting) - 1; ahead > 0 {
-		s.eng.send(shardIndex(m.id.Ref), message{turn: &turnMessage{verb: turnWaits, name: m.name, id: m.id, ahead: ahead}})
+		s.sayTurn(shardIndex(m.id.Ref), turnMessage{verb: turnWaits, name: m.name, id: m.id, ahead: ahead})
 	}
 }
 
@@ -178,7 +178,13 @@ func (s *shard) pass(name string, q *turnQueue) {
 }
 
 func (s *shard) grant(name string, id protocol.TaskID, token uint64) {
-	s.eng.send(shardIndex(id.Ref), message{turn: &turnMessage{verb: turnGrant, name: name, id: id, token: token}})
+	s.sayTurn(shardIndex(id.Ref), turnMessage{verb: turnGrant, name: name, id: id, token: token})
+}
+
+// sayTurn has the keeper tell another shard something.
+func (s *shard) sayTurn(to uint32, m turnMessage) {
+	m.of, m.epoch = s.id, s.epoch
+	s.eng.send(to, message{turn: &m})
 }
 
 // claimed takes in all that a shard's tasks have.
@@ -243,7 +249,7 @@ func (s *shard) count() {
 		}
 	}
 	for shard := range whose {
-		s.eng.send(shard, message{turn: &turnMessage{verb: turnCount, of: s.id}})
+		s.sayTurn(shard, turnMessage{verb: turnCount})
 	}
 }
 

@@ -30,6 +30,8 @@ type theatre struct {
 	epoch  uint64
 	keys   []string
 
+	ghosts map[uint32]*shard // owners that do not know that they have been superseded
+
 	wanted  map[protocol.TaskID]string // tasks that are scheduled and not over, with their keys
 	running map[protocol.TaskID]uint64 // at the worker, with their tokens
 	tokens  map[string]uint64          // the highest that the worker has seen
@@ -44,7 +46,7 @@ func newTheatre(t *testing.T, seed uint64) *theatre {
 	th := &theatre{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 11)), lossy: true, owner: [3]int{-1, -1, -1}, epoch: 1,
 		keys: []string{"serial:w/a", "serial:w/b", "serial:w/c"}, wanted: map[protocol.TaskID]string{},
-		running: map[protocol.TaskID]uint64{}, tokens: map[string]uint64{},
+		running: map[protocol.TaskID]uint64{}, ghosts: map[uint32]*shard{}, tokens: map[string]uint64{},
 	}
 	for i := range th.stages {
 		b, err := memory.New(memory.Config{})
@@ -89,10 +91,8 @@ func (th *theatre) give(shard uint32, to int) {
 	e.dispatcher.mu.Lock()
 	e.dispatcher.release(func(string) bool { return true }, false)
 	e.dispatcher.mu.Unlock()
-	for _, e := range th.stages {
-		for s := range e.shards.all() {
-			s.inbox.put(message{moved: &shard})
-		}
+	for _, e := range th.stages { // who hear of it by its announcement
+		e.ownerChanged(shard, th.epoch)
 	}
 }
 
@@ -104,6 +104,9 @@ func (th *theatre) take(shard uint32) {
 		e.shards.remove(s)
 		e.dispatcher.disown(shard)
 		th.owner[shard] = -1
+		if th.rng.IntN(2) == 0 {
+			th.ghosts[shard] = s
+		}
 	}
 }
 
@@ -151,6 +154,11 @@ func (th *theatre) move() {
 				body, err := json.Marshal([]letter{l})
 				if err != nil {
 					th.t.Fatal(err)
+				}
+				if g := th.ghosts[l.Shard]; g != nil && l.Turn != nil { // its queue is bound still
+					if m, ok := l.message(); ok {
+						g.turn(m.turn)
+					}
 				}
 				if to := th.owner[l.Shard]; to >= 0 {
 					th.stages[to].lettersCame(body)

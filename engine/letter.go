@@ -185,7 +185,7 @@ func (s *shard) ownerMoved(shard uint32) error {
 		s.probeHolders(0)
 	}
 	if s.keeper.missing[shard] {
-		s.eng.send(shard, message{turn: &turnMessage{verb: turnCount, of: s.id}})
+		s.sayTurn(shard, turnMessage{verb: turnCount})
 	}
 	for _, r := range s.runs.byRef {
 		if r.asking != "" && s.eng.shardOf(r.asking) == shard {

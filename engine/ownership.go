@@ -238,6 +238,7 @@ func (o *ownership) take(ctx context.Context, session lock.Session, shard uint32
 		o.giveBack(lease)
 		return
 	}
+	s.lease = lease.Lost()
 	o.eng.launch(s)
 	o.mu.Lock()
 	o.held[shard] = &tenure{lease: lease, shard: s}
@@ -247,7 +248,7 @@ func (o *ownership) take(ctx context.Context, session lock.Session, shard uint32
 	o.eng.listen(ctx, shard)
 	o.eng.sayHello()
 	o.eng.dispatcher.releaseUnknown()
-	o.eng.ownerChanged(shard)
+	o.eng.ownerChanged(shard, s.epoch)
 }
 
 // giveAway gives shards back, so that others can take them.
@@ -277,10 +278,11 @@ func (o *ownership) release(shard uint32, t *tenure) {
 	delete(o.held, shard)
 	o.busy[shard] = true
 	o.work.Go(func() {
+		// First, since it may have another owner: nothing may be decided any more.
+		o.eng.drop(t.shard)
 		if !o.eng.leaving.Load() { // then its consumers have stopped
 			o.eng.unlisten(shard)
 		}
-		o.eng.drop(t.shard)
 		o.eng.announceSoon()
 		o.giveBack(t.lease)
 		o.mu.Lock()

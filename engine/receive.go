@@ -37,7 +37,7 @@ func (e *Engine) subscribe(ctx context.Context) error {
 		{
 			Queue: ns + ".heartbeats." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onHeartbeat,
 			OnDeclared: func(queue string) { e.ownHeartbeats.Store(&queue) },
-			Bindings: []broker.Binding{{Exchange: broker.Exchange{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout}}},
+			Bindings:   []broker.Binding{{Exchange: broker.Exchange{Name: protocol.HeartbeatsExchange(ns), Kind: broker.Fanout}}},
 		},
 		{
 			Queue: ns + ".announcements." + e.id, Kind: broker.Exclusive, NoAck: true, Handler: e.onAnnouncement,

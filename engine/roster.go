@@ -67,9 +67,12 @@ func (e *Engine) onAnnouncement(dl broker.Delivery) {
 		e.roster.suspect(&a)
 		return
 	}
-	moved := e.roster.heard(&a)
-	for _, shard := range moved {
-		e.ownerChanged(shard)
+	for _, shard := range e.roster.heard(&a) {
+		epoch := a.Shards[shard]
+		if s := e.shards.get(shard); s != nil && s.epoch < epoch {
+			s.supersede()
+		}
+		e.ownerChanged(shard, epoch)
 	}
 }
 

@@ -71,14 +71,22 @@ func (d *dispatcher) leaseOf(name string) *lease {
 	return l
 }
 
+// keeperIs takes in the epoch under which a shard has an owner, and leases a
+// keeper.
+func (d *dispatcher) keeperIs(shard uint32, epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keepers[shard] = max(d.keepers[shard], epoch)
+}
+
 // granted takes in that it is a task's turn.
 func (d *dispatcher) granted(m *turnMessage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.wakeSender()
 	l := d.leases[m.name]
-	if d.holdings[shardIndex(m.id.Ref)] != holdingServed || l != nil && l.held[m.id] != nil {
-		return
+	if d.holdings[shardIndex(m.id.Ref)] != holdingServed || l != nil && l.held[m.id] != nil || m.epoch < d.keepers[m.of] {
+		return // a keeper that has been superseded may not know
 	}
 	o, ok := d.stopAsking(l, m.id)
 	if !ok {
@@ -216,9 +224,13 @@ func (d *dispatcher) repeatAsks(now time.Duration) {
 
 // claims tells a keeper all that a shard's tasks have, or wait for, of the leases
 // that it decides on.
-func (d *dispatcher) claims(shard, keeper uint32) {
+func (d *dispatcher) claims(shard, keeper uint32, since uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if since < d.keepers[keeper] {
+		return
+	}
+	d.keepers[keeper] = since // what an earlier one grants from now on, this one would not know
 	epoch, ok := d.epochs[shard]
 	if !ok || d.holdings[shard] != holdingServed {
 		return // it is asked again

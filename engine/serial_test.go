@@ -216,7 +216,7 @@ func TestAPausedWorkersEffectIsRefused(t *testing.T) {
 	if _, err := wake.Write([]byte("go on\n")); err != nil {
 		t.Fatal(err)
 	}
-	if !says.Scan() || says.Text() != inbox.CodeStaleToken+" false" {
+	if !says.Scan() || says.Text() != inbox.CodeStaleToken+" true" {
 		t.Errorf("the paused worker says %q", says.Text())
 	}
 	var effects []string

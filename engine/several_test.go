@@ -32,7 +32,7 @@ type team struct {
 
 // member is one of them.
 type member struct {
-	team   *team
+	team *team
 	*engine.Engine
 	store store.Store
 	locks *lockpg.Provider

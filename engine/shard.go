@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,10 +55,12 @@ type shard struct {
 	before  map[string]string // workers that may hold tasks of the owner before, with their services
 	since   time.Duration     // when it was taken, by the engine's clock
 	cancel  context.CancelFunc
-	ended   chan struct{} // closed when the loop is over
-	gone    chan struct{} // closed when drop is through
-	stale   chan struct{} // closed when a commit has found another owner; by the committer
-	void    bool          // the same; the committer's
+	ended   chan struct{}   // closed when the loop is over
+	gone    chan struct{}   // closed when drop is through
+	stale   chan struct{}   // closed when another owner was heard of, or found by a commit
+	once    sync.Once       // closes stale
+	lease   <-chan struct{} // closed when the shard's lease is lost; nil where shards are not shared
+	void    bool            // a commit has found another owner; the committer's
 
 	// What follows belongs to the shard's goroutine.
 	ctx      context.Context
@@ -94,6 +97,22 @@ func newShard(e *Engine, id uint32, epoch uint64, lastRef int64) *shard {
 		census: census{metrics: e.metrics, total: &e.unfinished, counts: map[*workflowSeries]*[store.StatusSucceeded]int64{}},
 		inbox:  newMailbox[message](), runs: newCache(), recent: newRecentStarts(), locks: newLockTable(epoch), keeper: newKeeper(epoch),
 		asked: map[protocol.TaskID]*asked{}, awaited: map[string]protocol.TaskID{}, looked: map[string]found{}, alarms: newAlarms(), bad: map[int64]bool{}, ctx: e.background,
+	}
+}
+
+// supersede notes that the shard has another owner.
+func (s *shard) supersede() { s.once.Do(func() { close(s.stale) }) }
+
+// owned tells whether this is still the shard's owner, as far as can be told
+// without asking.
+func (s *shard) owned() bool {
+	select {
+	case <-s.stale:
+		return false
+	case <-s.lease:
+		return false
+	default:
+		return true
 	}
 }
 

@@ -70,7 +70,8 @@ func (e *Engine) send(i uint32, m message) {
 
 // ownerChanged has the shards here repeat what they have asked a shard that has
 // a new owner.
-func (e *Engine) ownerChanged(shard uint32) {
+func (e *Engine) ownerChanged(shard uint32, epoch uint64) {
+	e.dispatcher.keeperIs(shard, epoch)
 	for s := range e.shards.all() {
 		s.inbox.put(message{moved: &shard})
 	}

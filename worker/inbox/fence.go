@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/protocol"
 	"github.com/ringmaster-dev/ringmaster/worker"
 )
@@ -41,9 +42,15 @@ func (a *attempt) fence(ctx context.Context) error {
 	return nil
 }
 
+// staleToken refuses a task. A run has the tokens of its named locks for good, so
+// that it is no use to try again; the turn at a serial key is a task's own, and
+// its next attempt waits for another.
 func staleToken(t protocol.Token, highest uint64) error {
-	return worker.NoEffect(worker.Final(CodeStaleToken,
-		fmt.Errorf("token %d of %s is below %d, which has been here: another has taken its place", t.Token, t.Name, highest)))
+	err := fmt.Errorf("token %d of %s is below %d, which has been here: another has taken its place", t.Token, t.Name, highest)
+	if strings.HasPrefix(t.Name, definitions.SerialPrefix) {
+		return worker.NoEffect(worker.Retryable(CodeStaleToken, err))
+	}
+	return worker.NoEffect(worker.Final(CodeStaleToken, err))
 }
 
 // raise has the row of a token hold at least this one, and returns what it
