@@ -238,12 +238,13 @@ func (o *ownership) take(ctx context.Context, session lock.Session, shard uint32
 		o.giveBack(lease)
 		return
 	}
+	runs := s.residents
 	s.lease = lease.Lost()
 	o.eng.launch(s)
 	o.mu.Lock()
 	o.held[shard] = &tenure{lease: lease, shard: s}
 	o.mu.Unlock()
-	o.eng.log.Info("shard taken over", "shard", shard, "epoch", s.epoch, "runs", s.residents)
+	o.eng.log.Info("shard taken over", "shard", shard, "epoch", s.epoch, "runs", runs)
 	o.eng.metrics.takeovers.Inc()
 	o.eng.listen(ctx, shard)
 	o.eng.sayHello()
