@@ -13,6 +13,8 @@ import (
 	"github.com/ringmaster-dev/ringmaster/definitions"
 	"github.com/ringmaster-dev/ringmaster/engine/machine"
 	"github.com/ringmaster-dev/ringmaster/protocol"
+	"github.com/ringmaster-dev/ringmaster/protocol/rest"
+	"github.com/ringmaster-dev/ringmaster/store"
 	"github.com/ringmaster-dev/ringmaster/store/sqlite"
 )
 
@@ -236,5 +238,45 @@ func TestStartIsRememberedUntilItIsDurable(t *testing.T) {
 	}
 	if _, ok := r.find("slow"); ok {
 		t.Error("a start that has long been durable is remembered for ever")
+	}
+}
+
+// A store that was restored from a copy may hear of an attempt's success before it
+// has come to ask for the attempt: that is when it asks. In one batch, what ends the
+// attempts that nobody asks for must not end this one.
+func TestAnAnswerAheadOfItsQuestionDoesNotEndIt(t *testing.T) {
+	e := idleEngine(t, nil)
+	b := definitions.Saga("two").Service("s")
+	b.Step("first").Action("t").Compensation("u")
+	b.Step("second").Action("t").Compensation("u")
+	ctx := t.Context()
+	if _, err := e.RegisterWorkflow(ctx, b.MustBuild().JSON()); err != nil {
+		t.Fatal(err)
+	}
+	wf, err := e.workflows.current(ctx, "two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := e.shards.get(0)
+	if err := s.start(&startOrder{wf: wf, id: "r", fresh: true, reply: func(rest.Started, error) {}}); err != nil {
+		t.Fatal(err)
+	}
+	ref := s.part.Create[0].Ref
+	s.part, s.effects = store.Part{}, effects{}
+	answer := func(step int, stray bool) {
+		m := message{ref: ref, runID: "r", stray: stray, input: machine.Result{
+			Step: step, Phase: machine.Action, Generation: 1, Attempt: 1, Outcome: machine.OutcomeSucceeded, Worker: "w",
+		}}
+		if err := s.handle(&m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer(1, true)
+	answer(0, false)
+	if len(s.effects.dispatch) != 1 || s.effects.dispatch[0].id.Step != 1 {
+		t.Fatalf("%d tasks are sent", len(s.effects.dispatch))
+	}
+	if len(s.effects.cancel) != 0 {
+		t.Errorf("the task is taken back: %+v", s.effects.cancel)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/ringmaster-dev/ringmaster/definitions"
@@ -251,6 +252,9 @@ func (s *shard) dispatch(r *run, id protocol.TaskID, c machine.Command) {
 		s.askChild(r, id, c, false)
 		return
 	}
+	// A worker may have answered before it was asked: the store is a copy of one
+	// that knew more. That answer's attempt is not over, but wanted now.
+	s.effects.cancel = slices.DeleteFunc(s.effects.cancel, func(o cancelOrder) bool { return o.ended && o.id == id })
 	step := r.state.Def(c.Step)
 	s.effects.dispatch = append(s.effects.dispatch, offer{
 		entry: entry{id: id, hash: ring.Hash(r.state.RoutingKey()), priority: r.state.Priority(), task: s.task(r, step, id), single: r.state.Deaths(c.Step, c.Phase) > 0},
