@@ -29,8 +29,8 @@ type system struct {
 	turn      atomic.Uint64
 	workers   []*child
 	server    *testenv.PostgresServer // of the database, where it is on one
-	daemonPpr string // address of its profiles
-	workerPpr string // of the first worker's
+	daemonPpr string                  // address of its profiles
+	workerPpr string                  // of the first worker's
 }
 
 // newSystem starts an orchestrator on SQLite and registers the workflows.

@@ -96,11 +96,11 @@ func (e *Engine) janitorLoop(ctx context.Context) {
 			e.log.Error("removing old runs failed", "again_in", j.period(), "error", err)
 			timer.Reset(j.period())
 		case more:
-			share := time.Duration(janitorShare)
+			rest := janitorShare * took
 			if j.behind() {
-				share = 1
+				rest = took
 			}
-			timer.Reset(max(share*took, time.Millisecond))
+			timer.Reset(max(rest, time.Millisecond))
 		default:
 			timer.Reset(j.period())
 		}
